@@ -1,0 +1,149 @@
+"""What the sections of a recipe must agree on. Each check's parameters name the sections that it looks at.
+
+A check runs when all of its sections are valid, whatever is wrong with the others. It reads the sets that are
+declared beside the code they describe (`SIGNALS`, `NEEDS`, `STORES`, `RUNTIME`, `TASKS`), so that a new choice needs
+no line here.
+"""
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from edgedistill import registry
+from edgedistill.recipe_sections import BenchmarkOptions, DataOptions, DistillOptions
+from edgedistill.section import FormatOptions, MethodOptions, StudentOptions, TaskOptions, TeacherOptions
+
+Found = Iterator[tuple[str, str]]
+TARGETS = "edgedistill.targets"
+FORMATS = "edgedistill.export.formats"
+
+
+def problems_between(sections: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (key path, what is wrong) for every disagreement among the given sections.
+
+    Args:
+        sections: valid sections by their name in the recipe; those that are not valid are left out.
+    """
+    found: list[tuple[str, str]] = []
+    for check in CHECKS:
+        needed = inspect.signature(check).parameters
+        if needed.keys() <= sections.keys():
+            found += check(**{name: sections[name] for name in needed})
+    return found
+
+
+def _losses_get_their_signals(distill: DistillOptions, teacher: TeacherOptions) -> Found:
+    for index, loss in enumerate(distill.losses):
+        for signal in sorted(loss.NEEDS - {"gold"} - teacher.SIGNALS):
+            yield (
+                f"distill.losses[{index}].loss",
+                f"'{loss.loss}' needs the teacher's {signal}, and a teacher of kind '{teacher.kind}' gives: "
+                f"{_listed(teacher.SIGNALS)}; choose another loss or another teacher",
+            )
+
+
+def _losses_get_their_gold(distill: DistillOptions, data: DataOptions) -> Found:
+    for index, loss in enumerate(distill.losses):
+        if "gold" in loss.NEEDS and not _labelled(data):
+            yield (
+                f"distill.losses[{index}].loss",
+                f"'{loss.loss}' needs gold labels, and data.train has none; "
+                "name their column in data.train.label, or list other losses",
+            )
+
+
+def _fitting_gets_its_gold(teacher: TeacherOptions, data: DataOptions) -> Found:
+    if getattr(teacher, "fit", None) is not None and not _labelled(data):
+        yield (
+            "teacher.fit",
+            "fitting needs gold labels, and data.train has none; "
+            "name their column in data.train.label, or give a teacher that has a head for the task",
+        )
+
+
+def _a_format_stores_each_scheme(quantize: Sequence[MethodOptions], export: Sequence[FormatOptions]) -> Found:
+    for index, method in enumerate(quantize):
+        if export and not any(method.SCHEME in options.STORES for options in export):
+            stored = "; ".join(f"'{options.format}' stores: {_listed(options.STORES)}" for options in export)
+            yield (
+                f"quantize[{index}].method",
+                f"no chosen format can store '{method.SCHEME}', which '{method.method}' makes; {stored}; "
+                "add a format that stores it, or choose another method",
+            )
+
+
+def _student_does_the_task(student: StudentOptions, task: TaskOptions) -> Found:
+    if task.kind not in student.TASKS:
+        yield (
+            "student.kind",
+            f"'{student.kind}' cannot do '{task.kind}'; it does: {_listed(student.TASKS)}; choose another kind",
+        )
+
+
+def _losses_differ(distill: DistillOptions) -> Found:
+    yield from _repeated("distill.losses", "loss", [loss.loss for loss in distill.losses])
+
+
+def _methods_differ(quantize: Sequence[MethodOptions]) -> Found:
+    yield from _repeated("quantize", "method", [options.method for options in quantize])
+
+
+def _formats_differ(export: Sequence[FormatOptions]) -> Found:
+    yield from _repeated("export", "format", [options.format for options in export])
+
+
+def _something_is_exported(export: Sequence[FormatOptions]) -> Found:
+    if not export:
+        choices = ", ".join(registry.names(FORMATS))
+        yield "export", f"names no format, so nothing would come out; choose at least one of: {choices}"
+
+
+def _target_is_known(benchmark: BenchmarkOptions) -> Found:
+    targets = registry.names(TARGETS)
+    if benchmark.target not in targets:
+        yield "benchmark.target", f"unknown target '{benchmark.target}'; choose one of: {', '.join(targets)}"
+
+
+def _target_runs_each_format(benchmark: BenchmarkOptions, export: Sequence[FormatOptions]) -> Found:
+    if benchmark.target not in registry.names(TARGETS):
+        return
+    runtimes = registry.load(TARGETS, benchmark.target).target().runtimes
+    for index, options in enumerate(export):
+        runtime = registry.load(FORMATS, options.format).RUNTIME
+        if runtime not in runtimes:
+            yield (
+                f"export[{index}].format",
+                f"'{options.format}' needs the runtime '{runtime}', and benchmark.target "
+                f"'{benchmark.target}' has: {_listed(runtimes)}; choose another format or another target",
+            )
+
+
+CHECKS = (
+    _losses_get_their_signals,
+    _losses_get_their_gold,
+    _fitting_gets_its_gold,
+    _a_format_stores_each_scheme,
+    _student_does_the_task,
+    _losses_differ,
+    _methods_differ,
+    _formats_differ,
+    _something_is_exported,
+    _target_is_known,
+    _target_runs_each_format,
+)
+
+
+def _labelled(data: DataOptions) -> bool:
+    """Whether the training rows say their label; a source without a `label` key has no place for one."""
+    return getattr(data.train, "label", None) is not None
+
+
+def _repeated(section: str, key: str, words: Sequence[str]) -> Found:
+    for index, word in enumerate(words):
+        if word in words[:index]:
+            first = f"{section}[{words.index(word)}]"
+            yield f"{section}[{index}].{key}", f"'{word}' stands in {first} already; name it once"
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words)) or "nothing"

@@ -1,0 +1,245 @@
+"""The command line: parse, call, print. Decisions are made elsewhere, and whatever is heavy is imported by its command.
+
+Exit codes: 0 done; 1 a stage failed; 2 the recipe or the call is wrong; 3 a budget was missed; 130 interrupted by
+Ctrl-C or SIGTERM. A bug in this project keeps its traceback.
+"""
+
+import errno
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from edgedistill import __version__
+from edgedistill.errors import EdgeDistillError, GateError, RecipeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgedistill.recipe import Recipe
+
+INTERRUPTED = 130
+RUN_FOLDER = "run_folder"  # key of click's meta: where the running command keeps what it finishes
+
+
+class Commands(click.Group):
+    """Turns what a user can mend into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it raises and no user can mend goes on as it is."""
+        try:
+            return super().invoke(ctx)
+        except EdgeDistillError as error:
+            lines = str(error).splitlines() if isinstance(error, RecipeError) else [str(error)]
+            _end(ctx, error.exit_code, *lines)
+        except KeyboardInterrupt:
+            _end(ctx, INTERRUPTED, f"interrupted; {_kept(ctx)}, and the same command goes on from there")
+        except Exception as error:
+            told = _told(error)
+            if told is None:
+                raise
+            what, cure, code = told
+            _end(ctx, code, f"{what}; {_kept(ctx)}; {cure}")
+
+
+def _end(ctx: click.Context, code: int, *lines: str) -> None:
+    for line in lines:
+        click.echo(f"error: {line}", err=True)
+    ctx.exit(code)
+
+
+def _kept(ctx: click.Context) -> str:
+    folder = ctx.meta.get(RUN_FOLDER)
+    return f"what was finished is kept in {folder}" if folder is not None else "nothing was lost"
+
+
+def _told(error: Exception) -> tuple[str, str, int] | None:
+    """Return what is wrong with the disk, the cure and the exit code; None where the disk is not to blame."""
+    if "No space left on device" in str(error) or getattr(error, "errno", None) == errno.EDQUOT:
+        # not by class: libraries in other languages tell a full disk in exceptions of their own
+        return f"the disk is full ({str(error).splitlines()[0]})", "free some space and run the same command again", 1
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{error.filename} cannot be read or written ({error.strerror})", "name another folder with --out", 2
+    return None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, package_name="edgedistill", message="%(prog)s %(version)s")
+def main() -> None:
+    """Turn a large model into a small file that runs on a device, and prove what that cost."""
+
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def _with_run(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the recipe, its folder, the folder of runs, and a console to print on."""
+
+    @wraps(command)
+    @click.argument("recipe_file", metavar="RECIPE", type=EXISTING_FILE)
+    @click.option(
+        "--out", type=FOLDER, default=Path("runs"), help="Runs go to OUT/<name of the recipe>; default: runs."
+    )
+    @click.option("--quiet", "-q", is_flag=True, help="Print results only, no progress.")
+    @click.pass_context
+    def prepared(ctx: click.Context, recipe_file: Path, out: Path, quiet: bool) -> None:
+        from rich.console import Console
+
+        from edgedistill import progress
+        from edgedistill.recipe_file import load
+
+        recipe = load(recipe_file)
+        ctx.meta[RUN_FOLDER] = out / recipe.name
+        progress.show_on(None if quiet else Console(stderr=True))
+        command(recipe, recipe_file.absolute().parent, out, Console())
+
+    return prepared
+
+
+@main.command()
+@_with_run
+def build(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
+    """Run every stage of RECIPE that is not finished yet."""
+    _build(recipe, base, out, console, until="report")
+
+
+@main.command()
+@_with_run
+def distill(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
+    """Train the student. Runs what it needs before: data and teacher."""
+    _build(recipe, base, out, console, until="distill")
+
+
+@main.command()
+@_with_run
+def quantize(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
+    """Make the weights small integers. Runs what it needs before."""
+    _build(recipe, base, out, console, until="quantize")
+
+
+@main.command()
+@_with_run
+def export(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
+    """Write the artifacts and prove their parity. Runs what it needs before."""
+    _build(recipe, base, out, console, until="export")
+
+
+@main.command()
+@_with_run
+def bench(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
+    """Measure teacher and artifacts. Runs what it needs before."""
+    _build(recipe, base, out, console, until="bench")
+
+
+@main.command()
+@_with_run
+def report(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
+    """Write the report and judge the budget. Runs what it needs before."""
+    _build(recipe, base, out, console, until="report")
+
+
+def _build(recipe: "Recipe", base: Path, out: Path, console: "Console", until: str) -> None:
+    from edgedistill import pipeline, terminal
+
+    try:
+        outcome = pipeline.build(recipe, base, out, until)
+    except GateError:
+        terminal.show_end(console, out / recipe.name)
+        raise
+    if outcome.report is not None:
+        terminal.show_end(console, outcome.folder)
+    elif outcome.benchmark is not None:
+        console.print(terminal.results_table(outcome.benchmark))
+    else:
+        console.print(f"{until}: finished, in {outcome.folder}", soft_wrap=True, highlight=False, markup=False)
+
+
+@main.command()
+@_with_run
+def plan(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
+    """Say what a build would run. Tells why, about how long and how large, and what teacher and student weigh."""
+    from edgedistill import pipeline, terminal
+    from edgedistill.errors import ModelError
+
+    console.print(terminal.plan_table(pipeline.plan(recipe, base, out)))
+    try:
+        console.print(terminal.anatomy_table(pipeline.anatomy(recipe, base)))
+    except ModelError as error:
+        console.print(f"models: not known yet, {error}", highlight=False)
+
+
+@main.command()
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, type=EXISTING_FILE)
+def validate(recipes: tuple[Path, ...]) -> None:
+    """Check recipes, and tell all problems at once."""
+    from edgedistill.recipe_file import load
+
+    problems = []
+    for file in recipes:
+        try:
+            load(file)
+            click.echo(f"{file}: valid")
+        except RecipeError as error:
+            problems.append(str(error))
+    if problems:
+        raise RecipeError("\n".join(problems))
+
+
+@main.command()
+@click.option("--teacher", required=True, metavar="DIR|ORG/NAME[@REV]", help="Checkpoint directory, or hub id.")
+@click.option("--data", required=True, type=EXISTING_FILE, help="Texts: .jsonl, .csv, .tsv, .parquet or .txt.")
+@click.option("--out", type=NEW_FILE, default=Path("recipe.yaml"), show_default=True, help="File to write.")
+def init(teacher: str, data: Path, out: Path) -> None:
+    """Write a commented recipe for a teacher and a data file."""
+    from edgedistill import starter
+
+    click.echo(starter.write(teacher, data, out))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe, for editors."""
+    from edgedistill.recipe_schema import recipe_schema
+
+    click.echo(recipe_schema())
+
+
+@main.command()
+@click.argument("artifact", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("texts", metavar="[TEXT]...", nargs=-1)
+@click.option(
+    "--file", type=click.File(encoding="utf-8"), default="-", help="One text per line; default: -, the standard input."
+)
+@click.option("--variant", help="float32, or a quantized one; default: quantized, if the artifact has it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per text, with every label's probability.")
+def predict(artifact: Path, texts: tuple[str, ...], file: TextIO, variant: str | None, as_json: bool) -> None:
+    """Label texts with the model in folder ARTIFACT.
+
+    Without a TEXT, each line of the file or of the standard input is one.
+    """
+    from edgedistill.predict import Predictor, lines_of
+
+    predictor = Predictor(artifact, variant)
+    for text in texts or lines_of(file):
+        click.echo(predictor.predict(text).line(as_json=as_json))
+
+
+@main.command()
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Look at the installation and the machine.
+
+    Exits with 1 if something that a build needs is missing or too old.
+    """
+    from rich.console import Console
+
+    from edgedistill.doctor import examine
+    from edgedistill.terminal import doctor_table
+
+    findings = examine(Path.cwd())
+    Console().print(doctor_table(findings))
+    ctx.exit(1 if any(finding.good is False for finding in findings) else 0)

@@ -1,0 +1,1 @@
+"""Texts and labels: read, cleaned of duplicates, split, and audited for overlap."""

@@ -1,0 +1,1 @@
+"""Where rows come from. A file is a source; `source: <file name>` chooses it."""

@@ -1,0 +1,41 @@
+"""Plain text: one text per line, without labels; blank lines are no texts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from edgedistill.corpus.sources._columns import ColumnOptions, text_and_label
+from edgedistill.corpus.sources._file import check_utf8, digest_of, existing, load, pattern
+from edgedistill.errors import DataError
+from edgedistill.section import SourceOptions
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class Options(SourceOptions):
+    """A local text file."""
+
+    source: Literal["text"]
+    file: str = Field(description="Path, relative to the recipe's file.")
+
+
+def read(options: Options, base: Path, cache: Path) -> "Dataset":
+    """Return the lines, with columns text and label; every label is None.
+
+    Raises:
+        DataError: the file is missing, empty, blank or not UTF-8.
+    """
+    path = existing(base, options.file)
+    check_utf8(path)
+    lines = load(str(path), "text", cache, data_files=pattern(path))
+    written = [number for number, line in enumerate(lines["text"]) if line.strip()]
+    if not written:
+        raise DataError(f"data file {path} holds only blank lines; write one text per line")
+    return text_and_label(lines.select(written), ColumnOptions(source="text", label=None), str(path))
+
+
+def digest(options: Options, base: Path) -> str:
+    """Return the SHA-256 of the file."""
+    return digest_of(base, options.file)

@@ -1,0 +1,1 @@
+"""The stage that changes behaviour: a student learns what the teacher says."""

@@ -1,0 +1,51 @@
+"""Forward KL: the student gives every class the probability that the teacher gives it.
+
+Source: Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network",
+arXiv:1503.02531, section 2, with its factor of temperature squared.
+"""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from edgedistill.section import LossOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Options(LossOptions):
+    """Weight and softness of the teacher's distribution."""
+
+    loss: Literal["forward_kl"]
+    temperature: float = Field(2.0, gt=0, le=20, description="Divides both models' logits; 1 leaves them as they are.")
+
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"logits"})
+    DIVERGENCE: ClassVar[bool] = True
+
+
+def loss(options: Options, student_logits: "Tensor", teacher_logits: "Tensor", labels: "Tensor") -> "Tensor":
+    """Return the mean of KL(teacher || student) over the rows.
+
+    Zero exactly when both give the same distribution for every row.
+
+    Args:
+        options: `weight` is not applied here.
+        student_logits: (batch, classes), finite, float32; gradients flow into it.
+        teacher_logits: (batch, classes), finite, float32.
+        labels: (batch,) int64; not read.
+
+    Returns:
+        A scalar in nats, times temperature squared, so that its gradient keeps its size when the
+        temperature changes.
+
+    Raises:
+        ValueError: the batch is empty.
+    """
+    import torch.nn.functional as F
+
+    if len(student_logits) == 0:
+        raise ValueError("no row is left to learn from: the batch is empty")
+    teacher = F.log_softmax(teacher_logits / options.temperature, dim=-1)
+    student = F.log_softmax(student_logits / options.temperature, dim=-1)
+    return options.temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)

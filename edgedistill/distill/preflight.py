@@ -1,0 +1,134 @@
+"""Checks before the long training: each has caught a distillation that ran to its end and taught nothing.
+
+* the teacher against itself gives loss 0: no sign is flipped, no logits are shuffled between the two sides;
+* the terms of the loss are of like size: a term a thousand times smaller than another has no effect;
+* one batch can be learned by heart: gradients reach the weights;
+* the cached rows are the corpus' rows, the live teacher still says what the cache says, and both models read the
+  same token ids.
+"""
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgedistill import registry
+from edgedistill.distill.objective import LOSSES, TeacherSignals
+from edgedistill.distill.signals import prove_row_hashes, prove_token_ids
+from edgedistill.errors import TrainingError
+from edgedistill.recipe_sections import DistillOptions
+from edgedistill.training.predict import logits_of
+from edgedistill.training.rows import TokenRows
+from edgedistill.training.signals import SplitSignals
+from edgedistill.values import Check, Corpus, Signals
+
+SELF_LOSS_LIMIT = 1e-6
+TERM_RATIO_LIMIT = 1000.0
+OVERFIT_STEPS = 60
+OVERFIT_LIMIT = 0.5
+OVERFIT_ROWS = 16
+LIVE_ROWS = 16
+LIVE_LIMIT = 1e-3
+
+
+def check(
+    student: Any, teacher: Any, tokenizer: Any, options: DistillOptions, corpus: Corpus, signals: Signals
+) -> tuple[Check, ...]:
+    """Run every check; return what was measured.
+
+    Args:
+        student: the untrained student; it is copied, not changed.
+        teacher: the live teacher, to be asked about a few rows.
+        tokenizer: the student's.
+
+    Raises:
+        TrainingError: a check fails; the text says which, with its number.
+        StageError: rows or token ids do not match.
+    """
+    train, validation = SplitSignals(signals, "train"), SplitSignals(signals, "validation")
+    objective = TeacherSignals(options.losses, train, validation)
+    batch = np.linspace(0, len(train.rows) - 1, min(OVERFIT_ROWS, len(train.rows))).astype(int)
+    hashes = sum(prove_row_hashes(signals, corpus, name) for name in signals.splits)
+    texts = prove_token_ids(signals, corpus, "train", tokenizer)
+    return (
+        Check(
+            name="row_hashes", value=hashes, limit="all", explanation="cached rows whose text hash is the corpus' own"
+        ),
+        Check(name="token_ids", value=texts, limit="all", explanation="texts that both models read as the same ids"),
+        _live_teacher(teacher, train, batch[:LIVE_ROWS]),
+        _teacher_against_itself(options, train, batch),
+        _terms_of_like_size(objective, student, train, batch),
+        _one_batch_overfits(objective, deepcopy(student), train, batch, options),
+    )
+
+
+def _passed(name: str, value: float, limit: float, explanation: str, cure: str) -> Check:
+    if not value <= limit:
+        raise TrainingError(f"pre-flight check {name}: {explanation} is {value:.3g}, must be at most {limit:g}; {cure}")
+    return Check(name=name, value=value, limit=f"at most {limit:g}", explanation=explanation)
+
+
+def _live_teacher(teacher: Any, train: SplitSignals, rows: np.ndarray) -> Check:
+    """The cache holds what this teacher says now, row by row."""
+    parts = [np.asarray(train.rows.ids[train.rows.offsets[row] : train.rows.offsets[row + 1]]) for row in rows]
+    few = TokenRows(np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts)]))
+    live = logits_of(teacher, few, train.logits.shape[1], next(teacher.parameters()).device)
+    difference = float(np.abs(live - train.logits[rows]).max())
+    return _passed(
+        "live_teacher", difference, LIVE_LIMIT, "largest difference between live and cached teacher logits",
+        "the cache belongs to another teacher: delete the signals folder of this run",
+    )  # fmt: skip
+
+
+def _teacher_against_itself(options: DistillOptions, train: SplitSignals, rows: np.ndarray) -> Check:
+    """Every divergence of the teacher from itself is zero."""
+    logits = torch.from_numpy(np.asarray(train.logits[rows]))
+    labels = torch.from_numpy(np.asarray(train.labels[rows]))
+    worst = 0.0
+    for term in options.losses:
+        module = registry.load(LOSSES, term.loss)
+        if module.Options.DIVERGENCE:
+            worst = max(worst, abs(float(module.loss(term, logits, logits, labels))))
+    return _passed(
+        "teacher_against_itself", worst, SELF_LOSS_LIMIT, "the loss of the teacher's logits against themselves",
+        "the loss is not a divergence",
+    )  # fmt: skip
+
+
+def _terms_of_like_size(objective: TeacherSignals, student: Any, train: SplitSignals, rows: np.ndarray) -> Check:
+    """No weighted term is drowned by another at the start."""
+    ids, mask = train.rows.padded(rows)
+    student.eval()
+    with torch.no_grad():
+        terms = objective.terms(student(torch.from_numpy(ids), torch.from_numpy(mask)).float(), rows)
+    sizes = [abs(float(term)) for term in terms.values() if float(term) != 0.0]
+    ratio = max(sizes) / min(sizes) if sizes else float("inf")
+    return _passed(
+        "loss_terms", ratio, TERM_RATIO_LIMIT, "the largest weighted loss term over the smallest",
+        f"change their weights: {', '.join(f'{name} {float(term):.3g}' for name, term in terms.items())}",
+    )  # fmt: skip
+
+
+def _one_batch_overfits(
+    objective: TeacherSignals, student: Any, train: SplitSignals, rows: np.ndarray, options: DistillOptions
+) -> Check:
+    """A few steps on one batch bring the loss towards its floor: what remains is measured against the start."""
+    torch.manual_seed(options.seed)
+    student.eval()  # no dropout: this is about gradients, not about regularisation
+    optimizer = torch.optim.AdamW(student.parameters(), lr=max(options.learning_rate, 1e-3))
+    ids, mask = (torch.from_numpy(array) for array in train.rows.padded(rows))
+    floor = float(objective.loss(torch.from_numpy(np.asarray(train.logits[rows])), rows))
+    losses = []
+    for _ in range(OVERFIT_STEPS):
+        loss = objective.loss(student(ids, mask).float(), rows)
+        losses.append(float(loss.detach()))
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+    remaining = max(0.0, min(losses) - floor) / max(losses[0] - floor, 1e-9)
+    return _passed(
+        "one_batch_overfits", remaining, OVERFIT_LIMIT,
+        f"the share of one batch's loss, above the teacher's own, that {OVERFIT_STEPS} steps leave over",
+        "gradients do not reach the student, or the learning rate is far off",
+    )  # fmt: skip

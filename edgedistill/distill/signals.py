@@ -1,0 +1,86 @@
+"""The teacher's outputs on every split, computed once, kept on disk, and tied to the very text they belong to.
+
+Everything lies in memory-mapped .npy files, so that neither the teacher's cost nor its memory is paid again by a
+later epoch, student or temperature. A killed recording goes on at the batch it had reached.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from edgedistill.corpus.read import read
+from edgedistill.errors import StageError
+from edgedistill.files import sha256_of
+from edgedistill.models.load import load_classifier, load_tokenizer
+from edgedistill.statistics import accuracy
+from edgedistill.training.predict import resumable_logits
+from edgedistill.training.rows import tokenize
+from edgedistill.training.signals import SplitSignals
+from edgedistill.values import Corpus, Signals, SignalSplit, Teacher
+
+
+def record(teacher: Teacher, corpus: Corpus, max_length: int, folder: Path) -> Signals:
+    """Run the teacher over every split of the corpus, and keep ids, row hashes, gold labels and logits."""
+    checkpoint = teacher.path(teacher.checkpoint)
+    tokenizer = load_tokenizer(checkpoint)
+    accelerator = Accelerator()
+    model = load_classifier(checkpoint).to(accelerator.device)
+    progress = folder / "progress"
+    progress.mkdir(exist_ok=True)
+    started = time.monotonic()
+    splits: dict[str, SignalSplit] = {}
+    metrics = {}
+    for name in corpus.splits:
+        rows = read(corpus, name)
+        files = {part: f"{name}.{part}.npy" for part in ("token_ids", "offsets", "row_hashes", "logits", "labels")}
+        tokens = tokenize(tokenizer, rows.texts, max_length, folder / files["token_ids"], folder / files["offsets"])
+        np.save(folder / files["row_hashes"], np.array(rows.row_hashes, dtype="S16"))
+        np.save(folder / files["labels"], rows.labels)
+        classes, logits_file = len(corpus.labels), folder / files["logits"]
+        logits = resumable_logits(
+            model, tokens, classes, logits_file, progress, f"teacher reads {name}", accelerator.device
+        )
+        known = rows.labels >= 0
+        if known.any():
+            metrics[name] = accuracy(logits[known].argmax(axis=1) == rows.labels[known])
+        splits[name] = SignalSplit(rows=len(tokens), **files)
+    return Signals(
+        splits=splits,
+        tokenizer_sha256=sha256_of(checkpoint / "tokenizer.json"),
+        teacher_weights_sha256=teacher.weights_sha256,
+        metrics=metrics,
+        seconds=time.monotonic() - started,
+        rows=sum(split.rows for split in splits.values()),
+    )
+
+
+def prove_row_hashes(signals: Signals, corpus: Corpus, name: str) -> int:
+    """Check that the cache's rows are the corpus' rows, in order; return how many there are.
+
+    Raises:
+        StageError: a row's hash differs; the teacher's outputs belong to other texts.
+    """
+    cached = SplitSignals(signals, name).row_hashes
+    expected = np.array(read(corpus, name).row_hashes, dtype="S16")
+    if len(cached) != len(expected) or (cached != expected).any():
+        wrong = int((cached[: len(expected)] != expected[: len(cached)]).sum()) + abs(len(cached) - len(expected))
+        raise StageError(f"{wrong} of {len(expected)} cached teacher outputs for {name} belong to other texts")
+    return len(expected)
+
+
+def prove_token_ids(signals: Signals, corpus: Corpus, name: str, student_tokenizer: Any, sample: int = 256) -> int:
+    """Check that the student's tokenizer gives the ids that the teacher read; return how many texts were compared.
+
+    Raises:
+        StageError: an id differs, so a loss between the two models would compare different inputs.
+    """
+    rows, texts = SplitSignals(signals, name).rows, read(corpus, name).texts
+    chosen = np.linspace(0, len(texts) - 1, min(sample, len(texts))).astype(int)
+    for i in chosen:
+        ids = student_tokenizer(texts[i], truncation=True)["input_ids"]
+        if ids != rows.ids[rows.offsets[i] : rows.offsets[i + 1]].tolist():
+            raise StageError(f"teacher and student read row {i} of {name} as different token ids")
+    return len(chosen)

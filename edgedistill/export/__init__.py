@@ -1,0 +1,1 @@
+"""The stage that changes only the layout, and proves that it did."""

@@ -1,0 +1,1 @@
+"""Layouts of shipped files. A file is a format; `format: <file name>` chooses it."""

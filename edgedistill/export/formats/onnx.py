@@ -1,0 +1,134 @@
+"""ONNX, as onnxruntime, transformers.js and optimum load it: onnx/model.onnx and onnx/model_quantized.onnx.
+
+Source: ONNX IR specification, https://github.com/onnx/onnx/blob/main/docs/IR.md
+"""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from edgedistill.section import FormatOptions
+
+EXPORTERS = ("torchscript", "dynamo")
+RUNTIME = "onnxruntime"
+SUFFIXES: Mapping[str, str] = {
+    "float32": "",
+    "int8_dynamic": "_quantized",
+}  # transformers.js and optimum look for these
+
+
+class Options(FormatOptions):
+    """Which operator set the files speak, and which of torch's exporters writes them."""
+
+    format: Literal["onnx"]
+    opset: int = Field(18, ge=17, le=21, description="18 is the oldest that both exporters write; phones lag behind.")
+    exporter: Literal["auto", "torchscript", "dynamo"] = Field(
+        "auto", description="auto tries torchscript, whose graphs onnxruntime fuses best, then dynamo; parity decides."
+    )
+
+    STORES: ClassVar[frozenset[str]] = frozenset(SUFFIXES)
+
+
+def file_for(scheme: str) -> PurePosixPath:
+    """Return where a scheme's model file lies inside the artifact."""
+    return PurePosixPath(f"onnx/model{SUFFIXES[scheme]}.onnx")
+
+
+def exporters(options: Options) -> tuple[str, ...]:
+    """Return the exporters to try, in order."""
+    return EXPORTERS if options.exporter == "auto" else (options.exporter,)
+
+
+def write(model: Any, file: Path, exporter: str, options: Options, metadata: Mapping[str, str]) -> tuple[int, int]:
+    """Write `model` to `file` with one exporter; every number stays what it is.
+
+    Args:
+        model: maps ids and mask, both (batch, tokens) int64, to logits, (batch, classes); batch and tokens are
+            free in the file.
+        metadata: goes into the file's metadata_props.
+
+    Returns:
+        Opset and IR version of the file.
+
+    Raises:
+        Exception: whatever the exporter raises; the stage turns it into the reason why this one was refused.
+    """
+    import onnx
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".draft.onnx")
+    try:
+        (_write_torchscript if exporter == "torchscript" else _write_dynamo)(model, draft, options.opset)
+        written = onnx.load(draft)
+    finally:
+        draft.unlink(missing_ok=True)
+    _strip_traces(written)
+    onnx.helper.set_model_props(written, dict(sorted(metadata.items())))
+    written.producer_name, written.producer_version = "edgedistill", ""
+    onnx.checker.check_model(written, full_check=True)
+    onnx.save(written, file)
+    return next(entry.version for entry in written.opset_import if entry.domain == ""), written.ir_version
+
+
+def stored_arrays(file: Path) -> set[bytes]:
+    """Return the bytes of every constant in the file, so that a check can look for a weight among them."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(file).graph
+    constants = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
+    return {numpy_helper.to_array(tensor).tobytes() for tensor in [*graph.initializer, *constants]}
+
+
+def _example() -> tuple[Any, Any]:
+    import torch
+
+    ids = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, 0, 0]])
+    return ids, (ids > 0).long()
+
+
+def _write_torchscript(model: Any, file: Path, opset: int) -> None:
+    import warnings
+
+    import torch
+
+    from edgedistill.export.formats._onnx_operators import register_symbolics
+
+    register_symbolics(opset)
+    free = {0: "batch", 1: "tokens"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "deprecated", and tracer warnings that the parity check answers
+        torch.onnx.export(
+            model, _example(), file, dynamo=False, opset_version=opset, input_names=["input_ids", "attention_mask"],
+            output_names=["logits"], dynamic_axes={"input_ids": free, "attention_mask": free, "logits": {0: "batch"}},
+        )  # fmt: skip
+
+
+def _write_dynamo(model: Any, file: Path, opset: int) -> None:
+    import logging
+    import warnings
+
+    import torch
+
+    from edgedistill.export.formats._onnx_operators import translations
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model, _example(), file, dynamo=True, opset_version=opset, input_names=["input_ids", "attention_mask"],
+            output_names=["logits"], dynamic_shapes=(free, free), custom_translation_table=translations(),
+            external_data=False, verbose=False,
+        )  # fmt: skip
+
+
+def _strip_traces(model: Any) -> None:
+    """Drop stack traces and doc strings: they name this machine's folders and differ from build to build."""
+    graph = model.graph
+    for part in [*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info, graph, model]:
+        part.doc_string = ""
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]

@@ -1,0 +1,131 @@
+"""The proof that export changed no number: same inputs, same token ids, same logits.
+
+Two checks of each file. *Exact*: the graph as written, optimizations off; it must agree to float rounding, and where
+activations are rounded on the fly, to what one rounding the other way can do. *Deployed*: the runtime's default
+session, whose fused kernels may order sums otherwise; a wider tolerance, so that a kernel that saturates is caught.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgedistill import registry
+from edgedistill.errors import ParityError, StageError
+from edgedistill.runtimes._model import LoadedModel
+from edgedistill.values import Parity, ParityCheck
+
+BATCH_SIZES = (1, 8)
+ODD_TEXTS = (
+    "",
+    " ",
+    "a",
+    ".",
+    "\t\n ",
+    "word " * 2000,
+    "x" * 3000,
+    "😀🔥 👩‍👩‍👧‍👦 🏳️‍🌈 ❤️",
+    "Привет, как дела?",
+    "你好，世界。这是一个测试。",
+    "こんにちは世界",
+    "مرحبا بالعالم",
+    "שלום עולם",
+    "नमस्ते दुनिया",
+    "สวัสดีชาวโลก",
+    "Ünïcödé naïve café ﬁ Å Å ½",
+    "[CLS] [SEP] [PAD] [MASK] [UNK] <s> </s>",
+    "UPPER lower MiXeD 1234567890 3.14 1e-9",
+    "zero\u200bwidth\u00a0space \ufeff bom \u202e right-to-left",
+    "http://example.com/a?b=c&d=e#f user@example.com @name #tag",
+)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest logit difference that passes, as a share of the largest logit (at least of 1)."""
+
+    exact: float
+    deployed: float
+
+
+FLOAT = Tolerance(exact=1e-4, deployed=1e-3)
+DYNAMIC_ACTIVATIONS = Tolerance(exact=0.02, deployed=0.1)
+TOLERANCES = {"float32": FLOAT, "int8_dynamic": DYNAMIC_ACTIVATIONS}
+
+
+def prove(
+    model: Any, tokenizer: Any, *, runtime: str, root: Path, file: str, scheme: str, real_texts: Sequence[str],
+    weights_bit_equal: bool, threads: int = 1,
+) -> Parity:  # fmt: skip
+    """Return how closely `file` agrees with `model`, if it does.
+
+    Args:
+        model: the checkpoint in PyTorch, float or simulated, in evaluation mode.
+        tokenizer: transformers' tokenizer of that checkpoint.
+        root: the artifact's folder; `file` is relative to it.
+        real_texts: texts of the corpus, beside the odd ones.
+        weights_bit_equal: whether every stored code and scale was found in the file.
+
+    Raises:
+        ParityError: a difference is above its tolerance; the text has the numbers and the input.
+        StageError: the runtime's tokenizer gives other ids.
+    """
+    program: Any = registry.load("edgedistill.runtimes", runtime)
+    texts = [*ODD_TEXTS, *real_texts]
+    deployed = program.load(root, file, threads=threads)
+    compared = same_token_ids(tokenizer, deployed, texts)
+    tolerance = TOLERANCES[scheme]
+    exact = program.load(root, file, threads=threads, exact=True)
+    parity = Parity(
+        exact=compare(model, exact, texts, tolerance.exact),
+        deployed=compare(model, deployed, texts, tolerance.deployed),
+        weights_bit_equal=weights_bit_equal,
+        tokenizer_texts=compared,
+    )
+    for name, check in (("exact", parity.exact), ("deployed", parity.deployed)):
+        if check.tolerance is not None and not check.max_abs_diff <= check.tolerance:
+            raise ParityError(file, name, check.max_abs_diff, check.tolerance, check.worst)
+    if not weights_bit_equal and scheme != "float32":
+        raise StageError(f"{file} does not hold the codes and scales that quantize decided; the exporter changed them")
+    return parity
+
+
+def same_token_ids(tokenizer: Any, model: LoadedModel, texts: Sequence[str]) -> int:
+    """Return how many texts were compared, all of them with equal ids.
+
+    Raises:
+        StageError: one text has other ids; the text is in the message.
+    """
+    for text in texts:
+        expected = tokenizer(text, truncation=True)["input_ids"]
+        given = model.encode([text])["input_ids"][0].tolist()
+        if given != expected:
+            raise StageError(
+                f"the artifact's tokenizer reads {text[:60]!r} as other ids than the checkpoint's: "
+                f"{given[:12]} instead of {expected[:12]}"
+            )
+    return len(texts)
+
+
+def compare(model: Any, artifact: LoadedModel, texts: Sequence[str], tolerance: float) -> ParityCheck:
+    """Measure the largest logit difference over all texts, alone and in batches of eight."""
+    worst, where, agreed, total, largest = 0.0, "no input", 0, 0, 1.0
+    for size in BATCH_SIZES:
+        for start in range(0, len(texts), size):
+            batch = list(texts[start : start + size])
+            encoded = artifact.encode(batch)
+            given = artifact.run(encoded)
+            with torch.no_grad():
+                expected = model(*(torch.from_numpy(encoded[name]) for name in ("input_ids", "attention_mask"))).numpy()
+            difference = float(np.abs(given - expected).max()) if np.isfinite(given).all() else float("inf")
+            largest = max(largest, float(np.abs(expected).max()))
+            agreed += int((given.argmax(axis=1) == expected.argmax(axis=1)).sum())
+            total += len(batch)
+            if difference > worst:
+                worst, where = difference, f"a batch of {len(batch)} that starts with {batch[0][:40]!r}"
+    return ParityCheck(
+        max_abs_diff=worst, tolerance=tolerance * largest, top1_agreement=agreed / total, inputs=total, worst=where
+    )

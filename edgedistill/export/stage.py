@@ -1,0 +1,159 @@
+"""Export: lay every model out as a folder that stock tools load, and prove that no number changed."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+
+from edgedistill import registry
+from edgedistill.corpus.read import read
+from edgedistill.errors import EdgeDistillError, StageError
+from edgedistill.export import parity
+from edgedistill.files import clear, files_in, sha256_of
+from edgedistill.models.load import load_classifier, load_tokenizer
+from edgedistill.progress import bar
+from edgedistill.quantize.simulate import load_quantized
+from edgedistill.section import FormatOptions
+from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teacher, Variant
+
+FORMATS = "edgedistill.export.formats"
+REAL_TEXTS = 64
+CHECKPOINT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+def export(
+    options: FormatOptions, *, title: str, licence: str, recipe_sha256: str, teacher: Teacher, corpus: Corpus,
+    student: Student, quantized: Mapping[str, QuantizedModel], folder: Path,
+) -> Artifact:  # fmt: skip
+    """Return the artifact: the float student, each quantized model, and apart from them the teacher to compare with.
+
+    Args:
+        title: name and version; names the folder to ship.
+        recipe_sha256: of the sections that decide the files; goes into each model file.
+        quantized: method -> model.
+
+    Raises:
+        ParityError: no exporter wrote a file that computes what its checkpoint computes.
+    """
+    layout: Any = registry.load(FORMATS, options.format)
+    root, teacher_root = folder / title, folder / "teacher"
+    clear(root)
+    clear(teacher_root)
+    start = student.path(student.checkpoint)
+    _copy_shared(start, root)
+    _copy_shared(teacher.path(teacher.checkpoint), teacher_root)
+    _write_licence(root, teacher, licence)
+    texts = _real_texts(corpus)
+    facts = {
+        "edgedistill.recipe_sha256": recipe_sha256,
+        "edgedistill.teacher_sha256": teacher.weights_sha256,
+        "edgedistill.teacher_source": teacher.source,
+        "edgedistill.student_sha256": student.weights_sha256,
+        "edgedistill.labels": json.dumps(corpus.labels),
+    }
+    stored = {name: model for name, model in quantized.items() if model.scheme in options.STORES}
+    with bar(f"exporting to {options.format}", len(stored) + 2, "files") as advance:
+        variants = [_variant(layout, options, "float32", load_classifier(start).eval(), start, root, facts, texts)]
+        advance(1)
+        for method, decided in stored.items():
+            model = load_quantized(start, decided.path(decided.weights))
+            own = {**facts, "edgedistill.quantized_sha256": decided.weights_sha256, "edgedistill.method": method}
+            variants.append(_variant(layout, options, decided.scheme, model, start, root, own, texts, method, decided))
+            advance(1)
+        taught_by = teacher.path(teacher.checkpoint)
+        compared = _variant(
+            layout, options, "float32", load_classifier(taught_by).eval(), taught_by, teacher_root, facts, texts[:16]
+        )
+        advance(1)
+    shared = {
+        file.relative_to(root).as_posix(): sha256_of(file) for file in files_in(root) if file.parent.name != "onnx"
+    }
+    return Artifact(
+        format=options.format,
+        runtime=layout.RUNTIME,
+        root=title,
+        variants=tuple(variants),
+        shared_files=shared,
+        shared_bytes=sum((root / name).stat().st_size for name in shared),
+        teacher=compared,
+        teacher_root="teacher",
+        recipe_sha256=recipe_sha256,
+    )
+
+
+def _variant(
+    layout: Any, options: FormatOptions, scheme: str, model: Any, checkpoint: Path, root: Path,
+    facts: Mapping[str, str], texts: list[str], name: str = "float32", decided: QuantizedModel | None = None,
+) -> Variant:  # fmt: skip
+    """Write one model file with the first exporter whose file passes parity."""
+    relative = layout.file_for(scheme)
+    file, tokenizer = root / relative, load_tokenizer(checkpoint)
+    refused: list[str] = []
+    last: EdgeDistillError | None = None
+    for exporter in layout.exporters(options):
+        try:
+            opset, ir_version = layout.write(model, file, exporter, options, facts)
+            proof = parity.prove(
+                model, tokenizer, runtime=layout.RUNTIME, root=root, file=str(relative), scheme=scheme,
+                real_texts=texts, weights_bit_equal=_holds(layout.stored_arrays(file), model, decided),
+            )  # fmt: skip
+        except EdgeDistillError as error:
+            refused.append(f"{exporter}: {error}")
+            last = error
+        except Exception as error:  # an exporter may raise anything; the reason goes into the report or the error
+            refused.append(f"{exporter}: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}")
+        else:
+            return Variant(
+                name=name, scheme=scheme, file=relative, sha256=sha256_of(file), size_bytes=file.stat().st_size,
+                opset=opset, ir_version=ir_version, exporter=exporter, exporters_refused=tuple(refused), parity=proof,
+            )  # fmt: skip
+    file.unlink(missing_ok=True)
+    if last is not None:
+        raise last
+    raise StageError(f"{relative} could not be written: {'; '.join(refused)}")
+
+
+def _holds(arrays: set[bytes], model: Any, decided: QuantizedModel | None) -> bool:
+    """Whether the file holds every stored number: codes and scales as they are, float matrices perhaps turned."""
+    if decided is not None:
+        stored = load_file(decided.path(decided.weights))
+        wanted = [tensor for name, tensor in stored.items() if name.endswith((".codes", ".scales"))]
+    else:
+        wanted = [tensor.detach() for tensor in model.parameters() if tensor.dim() == 2]
+    return all(tensor.numpy().tobytes() in arrays or tensor.t().numpy().tobytes() in arrays for tensor in wanted)
+
+
+def _copy_shared(checkpoint: Path, root: Path) -> None:
+    """Copy config and tokenizer; tokenizer.json cuts and pads by itself, so that any app's tokenizer does it alike."""
+    for name in CHECKPOINT_FILES:
+        if (checkpoint / name).exists():
+            shutil.copyfile(checkpoint / name, root / name)
+    settings = json.loads((root / "tokenizer_config.json").read_text(encoding="utf-8"))
+    tokenizer = Tokenizer.from_file(str(root / "tokenizer.json"))
+    pad = settings["pad_token"] if isinstance(settings["pad_token"], str) else settings["pad_token"]["content"]
+    tokenizer.enable_truncation(max_length=settings["model_max_length"])
+    tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
+    tokenizer.save(str(root / "tokenizer.json"))
+
+
+def _write_licence(root: Path, teacher: Teacher, licence: str) -> None:
+    """Write NOTICE, and copy the licence texts that came with the teacher."""
+    (root / "NOTICE").write_text(
+        f"This model is distributed under {licence}.\n\n"
+        f"It was distilled from: {teacher.source}\n"
+        f"which is under: {teacher.licence}\n"
+        f"SHA-256 of its weights: {teacher.source_weights_sha256}\n",
+        encoding="utf-8",
+    )
+    for file in sorted(teacher.path(teacher.checkpoint).glob("LICEN[SC]E*")):
+        shutil.copyfile(file, root / file.name)
+
+
+def _real_texts(corpus: Corpus) -> list[str]:
+    """Return texts of the validation split, spread evenly: nothing is tuned on them here."""
+    texts = read(corpus, "validation").texts
+    return [texts[i * len(texts) // REAL_TEXTS] for i in range(min(REAL_TEXTS, len(texts)))]

@@ -1,0 +1,1 @@
+"""Finding, loading, shaping and counting models."""

@@ -1,0 +1,61 @@
+"""Counting a model before it exists: parameters, bytes, and floating point operations for each token."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What a model weighs and what one token costs."""
+
+    name: str
+    parameters: int
+    weights_bytes: int  # as float32
+    flops_per_token: int  # multiply and add count as two
+
+
+def of_encoder(name: str, config: Mapping[str, Any], layers: int, classes: int, tokens: int) -> Anatomy:
+    """Count a BERT-like encoder with a pooler and a classification head.
+
+    A layer has four (hidden, hidden) projections, two feed-forward matrices, their biases and two layer norms. The
+    attention scores and their weighted sum add 4 * tokens * hidden operations to each token and layer.
+
+    Args:
+        config: a checkpoint's config.json; names as transformers' attribute maps translate them.
+        layers: encoder layers kept.
+        classes: columns of the head.
+        tokens: length of the input at which the attention's share is counted.
+    """
+    shape = _shape(config)
+    hidden, inner = shape["hidden_size"], shape["intermediate_size"]
+    matrices = layers * (4 * hidden * hidden + 2 * hidden * inner)
+    vectors = layers * (4 * hidden + inner + hidden + 4 * hidden)
+    rows = shape["vocab_size"] + shape["max_position_embeddings"] + shape["type_vocab_size"]
+    head = hidden * hidden + hidden + hidden * classes + classes
+    parameters = rows * hidden + 2 * hidden + matrices + vectors + head
+    return Anatomy(name, parameters, 4 * parameters, 2 * matrices + layers * 4 * tokens * hidden)
+
+
+def of_static(name: str, vocab_size: int, dimensions: int, hidden_size: int, classes: int, tokens: int) -> Anatomy:
+    """Count a table of token vectors with a small head; the head's cost is shared by the tokens of one text."""
+    head = dimensions * hidden_size + hidden_size + hidden_size * classes + classes
+    parameters = vocab_size * dimensions + head
+    return Anatomy(name, parameters, 4 * parameters, dimensions + 2 * head // tokens)
+
+
+def _shape(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the sizes under BERT's names; DistilBERT and its like say dim, hidden_dim, n_layers."""
+    hidden = config.get("hidden_size", config.get("dim", 0))
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": config.get("intermediate_size", config.get("hidden_dim", 4 * hidden)),
+        "vocab_size": config["vocab_size"],
+        "max_position_embeddings": config.get("max_position_embeddings", 0),
+        "type_vocab_size": config.get("type_vocab_size", 0),
+    }
+
+
+def layers_of(config: Mapping[str, Any]) -> int:
+    """Return the number of encoder layers that a config.json speaks of."""
+    return int(config.get("num_hidden_layers", config.get("n_layers", 0)))

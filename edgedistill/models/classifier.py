@@ -1,0 +1,95 @@
+"""Classifiers: the two kinds of module that teachers and students are, with one way to call, save and name labels."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+STATIC = "StaticClassifier"
+
+
+class TransformerClassifier(nn.Module):
+    """A transformers sequence classifier, called with ids and mask alone."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        id2label = self.model.config.id2label
+        return tuple(str(id2label[i]) for i in range(len(id2label)))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits, (batch, classes), of ids and mask, both (batch, tokens) int64."""
+        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors."""
+        self.model.save_pretrained(folder)
+
+
+class StaticClassifier(nn.Module):
+    """A table of token vectors, their mean, and a small head: no token sees another.
+
+    Source: the table with mean pooling is the static embedding model of Model2Vec
+    (https://github.com/MinishLab/model2vec); the head with one hidden layer is ours to train on soft labels.
+    """
+
+    def __init__(
+        self, vocab_size: int, dimensions: int, hidden_size: int, labels: tuple[str, ...], origin: str
+    ) -> None:
+        super().__init__()
+        self.labels = labels
+        self.origin = origin  # model_type of the checkpoint whose tokenizer and vocabulary this uses
+        self.embedding = nn.Embedding(vocab_size, dimensions)
+        self.hidden = nn.Linear(dimensions, hidden_size)
+        self.dropout = nn.Dropout(0.2)
+        self.output = nn.Linear(hidden_size, len(labels))
+
+    def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the mean vector of each text's tokens, (batch, dimensions)."""
+        mask = attention_mask.unsqueeze(-1).to(self.output.weight.dtype)  # (batch, tokens, 1)
+        mean: Tensor = (self.embedding(input_ids) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return mean
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits, (batch, classes), of ids and mask, both (batch, tokens) int64."""
+        hidden = torch.relu(self.hidden(self.dropout(self.pool(input_ids, attention_mask))))
+        logits: Tensor = self.output(hidden)
+        return logits
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {
+            "architectures": [STATIC],
+            "model_type": self.origin,
+            "vocab_size": self.embedding.num_embeddings,
+            "hidden_size": self.embedding.embedding_dim,
+            "intermediate_size": self.hidden.out_features,
+            "num_hidden_layers": 0,
+            "id2label": {str(i): label for i, label in enumerate(self.labels)},
+            "label2id": {label: i for i, label in enumerate(self.labels)},
+        }
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "model.safetensors"
+        )
+
+    @classmethod
+    def read(cls, folder: Path, config: dict[str, Any]) -> "StaticClassifier":
+        """Return the classifier that `save` wrote."""
+        labels = tuple(config["id2label"][str(i)] for i in range(len(config["id2label"])))
+        sizes = (config["vocab_size"], config["hidden_size"], config["intermediate_size"])
+        model = cls(*sizes, labels=labels, origin=config["model_type"])
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model
+
+
+Classifier = TransformerClassifier | StaticClassifier

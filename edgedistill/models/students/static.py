@@ -1,0 +1,115 @@
+"""A student without layers: a table of token vectors, their mean, and a small head. The hundredfold tier.
+
+The table starts as what the teacher's encoder makes of each token of its vocabulary alone, reduced by PCA and
+weighted by how rare the token is likely to be (vocabularies are sorted by frequency, so its rank tells).
+
+Source: Model2Vec (https://github.com/MinishLab/model2vec) for token vectors, PCA and Zipf weighting;
+Arora, Liang, Ma 2017, "A Simple but Tough-to-Beat Baseline for Sentence Embeddings", for the weight a / (a + p).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from edgedistill.models.anatomy import Anatomy, of_static
+from edgedistill.section import StudentOptions
+
+RARITY = 1e-4  # Arora et al.'s a, as Model2Vec sets it
+TOKENS_AT_ONCE = 512
+
+
+class Options(StudentOptions):
+    """Size of the table and of the head."""
+
+    kind: Literal["static"]
+    dimensions: int = Field(256, ge=8, le=1024, description="Numbers in each token's vector; sets the file's size.")
+    hidden_size: int = Field(128, ge=1, le=4096, description="Width of the head's one hidden layer.")
+
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
+
+
+def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path) -> Any:
+    """Return a static classifier whose table was initialised from the teacher; seed torch before.
+
+    Args:
+        teacher: the checkpoint to take vocabulary and token vectors from.
+        labels: class names.
+        folder: where the token vectors are kept while the stage is unfinished.
+    """
+    import torch
+
+    from edgedistill.models.classifier import StaticClassifier
+    from edgedistill.models.load import read_config
+
+    config = read_config(teacher)
+    vectors = _token_vectors(teacher, options.dimensions, folder)
+    model = StaticClassifier(len(vectors), options.dimensions, options.hidden_size, labels, config["model_type"])
+    with torch.no_grad():
+        model.embedding.weight.copy_(torch.from_numpy(vectors))
+    return model
+
+
+def anatomy(options: Options, config: Mapping[str, Any], classes: int, tokens: int) -> Anatomy:
+    """Count the student without making it."""
+    return of_static("student", config["vocab_size"], options.dimensions, options.hidden_size, classes, tokens)
+
+
+def describe(options: Options) -> str:
+    """Say in words what the student starts from."""
+    return "each token through the teacher's encoder alone, reduced by PCA"
+
+
+def _token_vectors(teacher: Path, dimensions: int, folder: Path) -> Any:
+    """Return (vocab, dimensions) float32, of unit scale; kept in `folder`, so an interruption costs them once."""
+    import numpy as np
+    from sklearn.decomposition import PCA
+
+    cached = folder / "token_vectors.npy"
+    if cached.exists():
+        return np.load(cached)
+    raw = _encode_each_token(teacher)
+    if dimensions < raw.shape[1]:
+        raw = PCA(dimensions, svd_solver="covariance_eigh").fit_transform(raw)
+    elif dimensions > raw.shape[1]:
+        raw = np.pad(raw, ((0, 0), (0, dimensions - raw.shape[1])))
+    rank = np.arange(2, len(raw) + 2)
+    probability = 1 / rank / (1 / rank).sum()
+    vectors = (raw * (RARITY / (RARITY + probability))[:, None]).astype(np.float32)
+    vectors /= vectors.std()
+    draft = cached.with_name("token_vectors.draft.npy")
+    np.save(draft, vectors)
+    draft.replace(cached)
+    return vectors
+
+
+def _encode_each_token(teacher: Path) -> Any:
+    """Return the encoder's mean output for `[CLS] token [SEP]`, over the whole vocabulary, (vocab, hidden)."""
+    import numpy as np
+    import torch
+    from transformers import AutoModel
+
+    from edgedistill.models.load import load_tokenizer
+    from edgedistill.progress import bar
+
+    tokenizer = load_tokenizer(teacher)
+    encoder = AutoModel.from_pretrained(
+        teacher, local_files_only=True, use_safetensors=True, dtype=torch.float32
+    ).eval()
+    vocab = encoder.config.vocab_size
+    start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+    ids = torch.arange(vocab)
+    rows = (
+        torch.stack([torch.full((vocab,), start), ids, torch.full((vocab,), end)], 1)
+        if start is not None
+        else ids[:, None]
+    )
+    vectors = []
+    with torch.inference_mode(), bar("token vectors", vocab, "tokens") as advance:
+        for batch in torch.split(rows, TOKENS_AT_ONCE):
+            vectors.append(
+                encoder(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state.mean(dim=1)
+            )
+            advance(len(batch))
+    return np.asarray(torch.cat(vectors))

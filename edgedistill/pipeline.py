@@ -1,0 +1,285 @@
+"""The order of the stages: the only file that knows it.
+
+Each stage is named with all that its result depends on, before anything runs; so `plan` can say what would run and
+why, and `build` computes only what no earlier build has finished. Heavy libraries are imported when a stage runs, and
+not by a build that has nothing to do.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgedistill import planning, registry
+from edgedistill.corpus.stage import digests
+from edgedistill.errors import GateError
+from edgedistill.files import canonical_json, sha256_of_text, write_atomic
+from edgedistill.models.anatomy import Anatomy
+from edgedistill.planning import PlannedStage
+from edgedistill.progress import say
+from edgedistill.provenance import code_of, versions
+from edgedistill.publish import publish
+from edgedistill.recipe import DECIDES_THE_FILES, Recipe
+from edgedistill.recipe_file import dump
+from edgedistill.results import BenchmarkResult, Report
+from edgedistill.run import Run, fingerprint
+from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, StageValue, Student, Teacher
+
+V = TypeVar("V", bound=StageValue)
+TRAINERS = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy")
+VERBS = ("distill", "quantize", "export", "bench", "report")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a build made."""
+
+    folder: Path
+    report: Report | None
+    benchmark: BenchmarkResult | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage with everything that its result depends on."""
+
+    name: str
+    verb: str  # the command that would make it
+    needs: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """What a later stage depends on."""
+        return fingerprint(self.name, self.needs)
+
+
+def recipe_sha256(recipe: Recipe) -> str:
+    """Return the hash of the sections that decide the artifact's bytes: a budget does not change a file."""
+    sections = recipe.model_dump(mode="json")
+    return sha256_of_text(canonical_json({name: sections[name] for name in DECIDES_THE_FILES}))
+
+
+def stages(recipe: Recipe, base: Path) -> dict[str, Stage]:
+    """Return every stage of the recipe, in order, by name.
+
+    Args:
+        base: folder of the recipe's file; relative paths start there.
+    """
+    made: dict[str, Stage] = {}
+
+    def add(stage: str, verb: str, code: tuple[str, ...], after: tuple[str, ...], /, **needs: Any) -> None:
+        earlier = {before: made[before].fingerprint for before in after}
+        made[stage] = Stage(stage, verb, {**needs, "after": earlier, "code": code_of(*code)})
+
+    kind = registry.load("edgedistill.teachers", recipe.teacher.kind)
+    shared = ("training", "models", "statistics.py")
+    trainers = versions(*TRAINERS)
+    add(
+        "corpus", "distill", ("corpus",), (),
+        data=recipe.data, labels=getattr(recipe.task, "labels", None), files=digests(recipe.data, base),
+        teacher_labels=None if getattr(recipe.teacher, "fit", None) else kind.digest(recipe.teacher, base),
+        versions=versions("datasets", "datasketch", "pyarrow"),
+    )  # fmt: skip
+    add(
+        "teacher", "distill", ("teachers", *shared), ("corpus",),
+        teacher=recipe.teacher, task=recipe.task, files=kind.digest(recipe.teacher, base), versions=trainers,
+    )  # fmt: skip
+    add(
+        "signals",
+        "distill",
+        ("distill/signals.py", *shared),
+        ("corpus", "teacher"),
+        task=recipe.task,
+        versions=trainers,
+    )
+    learning = {"student": recipe.student, "distill": recipe.distill, "versions": trainers}
+    add("student", "distill", ("distill", *shared), ("signals",), **learning)
+    add("controls", "distill", ("distill", *shared), ("signals",), **learning, scikit_learn=versions("scikit-learn"))
+    for options in recipe.quantize:
+        method = registry.load("edgedistill.quantize.methods", options.method)
+        add(
+            f"quantize-{options.method}", "quantize", ("quantize", *shared), ("student",),
+            options=options, depends=method.needs(options), versions=trainers,
+        )  # fmt: skip
+    quantized = tuple(f"quantize-{options.method}" for options in recipe.quantize)
+    for layout in recipe.export:
+        add(
+            f"export-{layout.format}", "export", ("export", "runtimes", "quantize/operators.py"),
+            ("teacher", "student", *quantized),
+            options=layout, name=recipe.name, version=recipe.version, licence=recipe.licence,
+            recipe_sha256=recipe_sha256(recipe), versions={**trainers, **versions("onnx", "onnxscript", "onnxruntime")},
+        )  # fmt: skip
+    exported = tuple(f"export-{layout.format}" for layout in recipe.export)
+    add(
+        "benchmark", "bench", ("benchmark", "runtimes", "targets", "statistics.py"), ("controls", *exported),
+        benchmark=recipe.benchmark, versions={**trainers, **versions("onnxruntime")},
+    )  # fmt: skip
+    add(
+        "report", "report", ("report", "results.py"), ("benchmark",),
+        budget=recipe.budget, versions=versions("jinja2", "matplotlib", "huggingface_hub"),
+    )  # fmt: skip
+    return made
+
+
+def plan(recipe: Recipe, base: Path, out: Path) -> tuple[PlannedStage, ...]:
+    """Return what a build would do, stage by stage; nothing is computed and nothing is written."""
+    run = Run(out / recipe.name)
+    guessed = planning.guesses(recipe, base, anatomy(recipe, base))
+    planned = []
+    for stage in stages(recipe, base).values():
+        folder, finished = run.folder_of(stage.name, stage.needs), run.finished(stage.name, stage.needs)
+        seconds, size_bytes = planning.cost(folder, stage.name, guessed.get(stage.name))
+        why = () if finished else run.why(stage.name, stage.needs)
+        planned.append(PlannedStage(stage.name, stage.verb, finished, folder, why, seconds, size_bytes))
+    return tuple(planned)
+
+
+def anatomy(recipe: Recipe, base: Path) -> tuple[Anatomy, ...]:
+    """Count the teacher and the student before either exists."""
+    with tempfile.TemporaryDirectory() as cache:
+        return planning.anatomy(recipe, base, Path(cache))
+
+
+def build(recipe: Recipe, base: Path, out: Path, until: str = "report") -> Outcome:
+    """Run the stages up to those of the verb `until`, each only where it is not finished.
+
+    Raises:
+        GateError: everything ran and is written, and a number misses the budget; nothing was promoted.
+    """
+    run = Run(out / recipe.name)
+    with run.locked():
+        named = stages(recipe, base)
+        write_atomic(run.root / "recipe.yaml", dump(recipe))
+        return _Build(recipe, base, run, named).until(until)
+
+
+class _Build:
+    """One pass over the stages of one recipe."""
+
+    def __init__(self, recipe: Recipe, base: Path, run: Run, named: Mapping[str, Stage]) -> None:
+        self.recipe, self.base, self.run, self.named = recipe, base, run, named
+
+    def once(self, name: str, make: Callable[[Path], V], returns: type[V]) -> V:
+        stage = self.named[name]
+        if not self.run.finished(name, stage.needs):
+            say(f"{name}")
+        return self.run.once(name, stage.needs, make, returns)
+
+    def until(self, verb: str) -> Outcome:
+        last = VERBS.index(verb)
+        corpus, teacher, signals, student, controls = self._distill()
+        if last == VERBS.index("distill"):
+            return Outcome(self.run.root, None, None)
+        quantized = self._quantize(corpus, signals, student)
+        if last == VERBS.index("quantize"):
+            return Outcome(self.run.root, None, None)
+        artifacts = self._export(corpus, teacher, student, quantized)
+        if last == VERBS.index("export"):
+            return Outcome(self.run.root, None, None)
+        made: dict[str, Any] = {
+            "corpus": corpus, "teacher": teacher, "signals": signals, "student": student, "controls": controls,
+            "quantized": quantized, "artifacts": artifacts,
+        }  # fmt: skip
+        measured = self._benchmark(made)
+        if last == VERBS.index("bench"):
+            return Outcome(self.run.root, None, measured)
+        return self._report(made, measured)
+
+    def _distill(self) -> tuple[Corpus, Teacher, Signals, Student, Controls]:
+        recipe, base = self.recipe, self.base
+        kind = registry.load("edgedistill.teachers", recipe.teacher.kind)
+        task: Any = recipe.task
+
+        def collect(folder: Path) -> Corpus:
+            from edgedistill.corpus.stage import collect
+
+            labels = task.labels or kind.labels_of(recipe.teacher, base, folder / "progress")
+            return collect(recipe.data, labels, base, folder)
+
+        def record(folder: Path) -> Signals:
+            from edgedistill.distill.signals import record
+
+            return record(teacher, corpus, task.max_length, folder)
+
+        def distill(folder: Path) -> Student:
+            from edgedistill.distill.stage import distill
+
+            return distill(
+                recipe.distill, recipe.student, teacher=teacher, corpus=corpus, signals=signals, folder=folder
+            )
+
+        def control(folder: Path) -> Controls:
+            from edgedistill.distill.controls import control
+
+            return control(
+                recipe.distill, recipe.student, teacher=teacher, corpus=corpus, signals=signals, folder=folder
+            )
+
+        corpus = self.once("corpus", collect, Corpus)
+        teacher = self.once("teacher", lambda folder: kind.prepare(recipe.teacher, task, corpus, base, folder), Teacher)
+        signals = self.once("signals", record, Signals)
+        student = self.once("student", distill, Student)
+        controls = self.once("controls", control, Controls)
+        return corpus, teacher, signals, student, controls
+
+    def _quantize(self, corpus: Corpus, signals: Signals, student: Student) -> dict[str, QuantizedModel]:
+        def make(options: Any) -> Callable[[Path], QuantizedModel]:
+            def quantize(folder: Path) -> QuantizedModel:
+                from edgedistill.quantize.stage import quantize
+
+                return quantize(options, student=student, corpus=corpus, signals=signals, folder=folder)
+
+            return quantize
+
+        return {
+            options.method: self.once(f"quantize-{options.method}", make(options), QuantizedModel)
+            for options in self.recipe.quantize
+        }
+
+    def _export(
+        self, corpus: Corpus, teacher: Teacher, student: Student, quantized: Mapping[str, QuantizedModel]
+    ) -> dict[str, Artifact]:
+        recipe = self.recipe
+
+        def make(options: Any) -> Callable[[Path], Artifact]:
+            def export(folder: Path) -> Artifact:
+                from edgedistill.export.stage import export
+
+                return export(
+                    options, title=f"{recipe.name}-{recipe.version}", licence=recipe.licence,
+                    recipe_sha256=recipe_sha256(recipe), teacher=teacher, corpus=corpus, student=student,
+                    quantized=quantized, folder=folder,
+                )  # fmt: skip
+
+            return export
+
+        return {
+            options.format: self.once(f"export-{options.format}", make(options), Artifact) for options in recipe.export
+        }
+
+    def _benchmark(self, made: Mapping[str, Any]) -> BenchmarkResult:
+        def benchmark(folder: Path) -> BenchmarkResult:
+            from edgedistill.benchmark.stage import benchmark
+
+            return benchmark(self.recipe.benchmark, **made, folder=folder)
+
+        return self.once("benchmark", benchmark, BenchmarkResult)
+
+    def _report(self, made: Mapping[str, Any], measured: BenchmarkResult) -> Outcome:
+        def report(folder: Path) -> Report:
+            from edgedistill.report.stage import report
+
+            return report(self.recipe, **made, benchmark=measured, folder=folder)
+
+        written = self.once("report", report, Report)
+        publish(self.recipe, self.run.root, written, made, measured)
+        if written.verdict == "FAIL":
+            missed = [line for line in written.budget if line.verdict == "FAIL"]
+            raise GateError(
+                "; ".join(
+                    f"{line.subject} misses {line.key}: {line.measured}, promised {line.promise}" for line in missed
+                )
+                + f"; nothing was promoted to {self.run.root / 'artifacts'}, the report says why"
+            )
+        return Outcome(self.run.root, written, measured)

@@ -1,0 +1,103 @@
+"""What a build would cost, before it costs it: rough times and sizes of stages, and the anatomy of both models.
+
+A stage that ran before in this run folder, with other options perhaps, tells its time. One that never ran is guessed
+from multiplications: a rough guess, said to be one, so that nobody starts a night's work by accident.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill import registry
+from edgedistill.files import size_of
+from edgedistill.models.anatomy import Anatomy, layers_of, of_encoder
+from edgedistill.models.load import read_config
+from edgedistill.recipe import Recipe
+
+FLOPS_PER_S = 4e10  # what two ordinary cores reach on matrices of this size
+UPDATED_PARAMETERS_PER_S = 4e8  # AdamW over a dense table, a step touches all of it
+BYTES_PER_TOKEN = 5
+BYTES_PER_TEXT = 120
+SMALL_S, BENCHMARK_S = 10.0, 90.0
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage as a build would find it."""
+
+    stage: str
+    verb: str
+    finished: bool
+    folder: Path
+    why: tuple[str, ...]  # what differs from the newest finished stage of this name; empty if none ever ran
+    seconds: float | None
+    bytes: int | None
+
+
+def anatomy(recipe: Recipe, base: Path, cache: Path) -> tuple[Anatomy, ...]:
+    """Count the teacher and the student before either exists.
+
+    Args:
+        base: the folder that relative paths start from.
+        cache: where an archive is unpacked.
+
+    Raises:
+        ModelError: the teacher's checkpoint is not there.
+    """
+    from edgedistill.models.resolve import resolve
+
+    options: Any = recipe.teacher
+    task: Any = recipe.task
+    folder = resolve(options.model, base, cache)
+    config = read_config(folder)
+    classes = len(task.labels or config.get("id2label") or (0, 1))
+    teacher = of_encoder("teacher", config, layers_of(config), classes, task.max_length)
+    kind = registry.load("edgedistill.models.students", recipe.student.kind)
+    return teacher, kind.anatomy(recipe.student, config, classes, task.max_length)
+
+
+def guesses(recipe: Recipe, base: Path, models: tuple[Anatomy, ...]) -> dict[str, tuple[float, int]]:
+    """Return rough seconds and bytes by stage name, for a machine of two cores."""
+    teacher, student = models
+    data = _data_bytes(recipe, base)
+    tokens, rows = data / BYTES_PER_TOKEN, data / BYTES_PER_TEXT
+    fit = getattr(recipe.teacher, "fit", None)
+    reading = tokens * teacher.flops_per_token / FLOPS_PER_S
+    steps = rows / recipe.distill.batch_size * recipe.distill.epochs
+    learning = (
+        3 * tokens * student.flops_per_token * recipe.distill.epochs / FLOPS_PER_S
+        + steps * student.parameters / UPDATED_PARAMETERS_PER_S
+    )
+    found = {
+        "corpus": (SMALL_S, data),
+        "teacher": (3 * reading * fit.epochs + SMALL_S if fit else SMALL_S, teacher.weights_bytes * (2 if fit else 1)),
+        "signals": (reading + SMALL_S, round(4 * tokens + 32 * rows)),
+        "student": (learning + SMALL_S, student.weights_bytes),
+        "controls": (learning + SMALL_S, round(16 * rows)),
+        "benchmark": (BENCHMARK_S, round(16 * rows)),
+        "report": (SMALL_S, 10**6),
+    }
+    for options in recipe.quantize:
+        found[f"quantize-{options.method}"] = (SMALL_S, student.weights_bytes // 4)
+    for layout in recipe.export:
+        size = teacher.weights_bytes + student.weights_bytes * (4 + len(recipe.quantize)) // 4
+        found[f"export-{layout.format}"] = (2 * SMALL_S, size)
+    return found
+
+
+def cost(folder: Path, stage: str, guess: tuple[float, int] | None) -> tuple[float | None, int | None]:
+    """Return a stage's seconds and bytes: as measured where it ran, else the newest of its name, else the guess."""
+    candidates = [folder, *sorted(folder.parent.glob(f"{stage}-*"), key=lambda path: -path.stat().st_mtime)]
+    for candidate in candidates:
+        if (candidate / "result.json").exists():
+            took = json.loads((candidate / "took.json").read_text(encoding="utf-8"))
+            return took["seconds"], size_of(candidate)
+    return guess or (None, None)
+
+
+def _data_bytes(recipe: Recipe, base: Path) -> int:
+    data = recipe.data
+    named = [data.train, data.unlabelled, data.validation, data.calibration, data.test, *data.challenge.values()]
+    files = [base / source.file for source in named if source is not None and hasattr(source, "file")]
+    return sum(file.stat().st_size for file in files if file.exists())

@@ -1,0 +1,90 @@
+"""Labels for texts, from an artifact's folder alone, through the runtime that an app would use."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from edgedistill.errors import ModelError, RecipeError
+from edgedistill.runtimes import onnxruntime
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about one text."""
+
+    text: str
+    probabilities: dict[str, float]  # by label, in the order of the model's outputs
+
+    @property
+    def label(self) -> str:
+        """The most likely label."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    def line(self, *, as_json: bool) -> str:
+        """Return one line: label, probability and text between tabs, or a JSON object that says everything."""
+        probability = self.probabilities[self.label]
+        if not as_json:
+            return f"{self.label}\t{probability:.4f}\t{self.text}"
+        said = {"text": self.text, "label": self.label, "probability": probability, "probabilities": self.probabilities}
+        return json.dumps(said, ensure_ascii=False)
+
+
+def lines_of(file: TextIO) -> Iterator[str]:
+    """Yield each line without its end, as soon as it is there.
+
+    Raises:
+        RecipeError: the file is not UTF-8.
+    """
+    try:
+        yield from (line.rstrip("\r\n") for line in file)
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise RecipeError(f"{file.name} is not UTF-8 (byte 0x{byte:02x}); save it as UTF-8") from error
+
+
+class Predictor:
+    """One model file of an artifact, loaded."""
+
+    def __init__(self, artifact: Path, variant: str | None) -> None:
+        """Load a model file.
+
+        Args:
+            artifact: the folder that was exported.
+            variant: `float32` is onnx/model.onnx, any other word W is onnx/model_W.onnx; None prefers `quantized`.
+
+        Raises:
+            RecipeError: the folder is no artifact, or has no such model file.
+            ModelError: a file of it cannot be read.
+        """
+        file = _model_file(artifact, variant)
+        try:
+            self._model = onnxruntime.load(artifact, file, threads=1)
+        except Exception as error:  # onnxruntime and tokenizers raise classes of their own for a damaged file
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"{artifact} cannot be loaded: {reason}; compare its files with SHA256SUMS") from error
+
+    def predict(self, text: str) -> Prediction:
+        """Return the probability of every label; texts are never batched, so none changes another's answer."""
+        logits = self._model.run(self._model.encode([text]))[0].astype(np.float64)
+        weights = np.exp(logits - logits.max())
+        shares = (weights / weights.sum()).tolist()
+        return Prediction(text, dict(zip(self._model.labels, shares, strict=True)))
+
+
+def _model_file(artifact: Path, variant: str | None) -> str:
+    needed = ("config.json", "tokenizer.json", "tokenizer_config.json")
+    missing = [name for name in needed if not (artifact / name).is_file()]
+    there = sorted(file.stem for file in artifact.glob("onnx/model*.onnx"))
+    if missing or not there:
+        lacks = ", ".join(missing or ["onnx/model.onnx"])
+        raise RecipeError(f"{artifact} is no artifact, it lacks {lacks}; name a folder below artifacts/ of a run")
+    variants = {stem.removeprefix("model_") if stem != "model" else "float32": f"onnx/{stem}.onnx" for stem in there}
+    if variant is None:
+        return variants.get("quantized", variants[min(variants)])
+    if variant not in variants:
+        raise RecipeError(f"{artifact} has no variant {variant!r}; choose one of: {', '.join(variants)}")
+    return variants[variant]

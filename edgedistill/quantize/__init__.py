@@ -1,0 +1,1 @@
+"""The stage that changes numbers: it decides every stored weight."""

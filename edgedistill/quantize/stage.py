@@ -1,0 +1,75 @@
+"""Quantize: decide every stored number of the student, and measure what that cost before anything is exported."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from edgedistill import registry
+from edgedistill.errors import QuantizationError
+from edgedistill.files import sha256_of
+from edgedistill.models.load import load_classifier
+from edgedistill.quantize.simulate import exchange
+from edgedistill.section import MethodOptions
+from edgedistill.training.evaluate import evaluate
+from edgedistill.training.predict import logits_of
+from edgedistill.training.signals import SplitSignals
+from edgedistill.values import Corpus, QuantizedModel, QuantizedTensor, Signals, Student
+
+METHODS = "edgedistill.quantize.methods"
+
+
+def quantize(
+    options: MethodOptions, *, student: Student, corpus: Corpus, signals: Signals, folder: Path
+) -> QuantizedModel:
+    """Return the student in the method's scheme; its numbers lie in `folder`/weights.safetensors.
+
+    Raises:
+        QuantizationError: a weight cannot be stored so, or there is nothing to quantize.
+    """
+    method: Any = registry.load(METHODS, options.method)
+    model = load_classifier(student.path(student.checkpoint)).eval()
+    floats = {name: tensor for name, tensor in model.state_dict().items()}
+    quantized = dict(method.quantize(model, options))
+    if not quantized:
+        raise QuantizationError(f"{options.method} found no linear layer or table in a {student.kind} student")
+    tensors = [
+        QuantizedTensor(
+            name=f"{name}.weight",
+            shape=rows.codes.shape,
+            scheme="int8 per_channel symmetric",
+            bits=8 if rows.limit > 63 else 7,
+            code_limit=rows.limit,
+            stored_bytes=rows.codes.nbytes + rows.scales.nbytes,
+            max_error_in_steps=rows.max_error_in_steps(floats[f"{name}.weight"].numpy()),
+        )
+        for name, rows in quantized.items()
+    ]
+    tensors += [
+        QuantizedTensor(
+            name=name, shape=tuple(tensor.shape), scheme=str(tensor.dtype).removeprefix("torch."), bits=32,
+            code_limit=None, stored_bytes=tensor.nbytes, max_error_in_steps=0.0,
+        )
+        for name, tensor in floats.items()
+        if name.removesuffix(".weight") not in quantized
+    ]  # fmt: skip
+    exchange(model, quantized)
+    weights = folder / "weights.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
+    reduced, reason = method.decide_range(options)
+    return QuantizedModel(
+        method=options.method,
+        scheme=options.SCHEME,
+        tensors=tuple(tensors),
+        weights="weights.safetensors",
+        weights_bytes=weights.stat().st_size,
+        weights_sha256=sha256_of(weights),
+        reduced_range=reduced,
+        reduced_range_reason=reason,
+        evaluation=evaluate(
+            lambda name: logits_of(model, SplitSignals(signals, name).rows, len(corpus.labels)),
+            signals,
+            corpus.evaluation_splits,
+            folder,
+        ),
+    )

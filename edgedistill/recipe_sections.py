@@ -1,0 +1,142 @@
+"""The sections of a recipe that are not a choice among files: data, distill, benchmark, budget, and what they share.
+
+Defaults come from the literature, and each says from where. `recipe.py` puts the sections together.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from edgedistill.registry import Choice
+from edgedistill.section import LossOptions, Section, SourceOptions
+
+SetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+Source = Annotated[SourceOptions, Choice("edgedistill.corpus.sources", key="source")]
+
+
+class ModelReference(Section):
+    """Where a model lies: a hub id, a directory, or a directory inside an installed or a downloaded package."""
+
+    hub: str | None = Field(None, description="Hub id, such as org/name; needs revision.")
+    revision: str | None = Field(None, description="Commit hash or tag of the hub repository.")
+    path: str | None = Field(None, description="Local directory, relative to the recipe's file.")
+    package: str | None = Field(None, description="Installed Python distribution; needs folder.")
+    archive: str | None = Field(
+        None, description="Downloaded .whl, .zip or .tar.gz, relative to the recipe; needs folder."
+    )
+    folder: str | None = Field(None, description="Directory inside the package or archive.")
+
+    @model_validator(mode="after")
+    def _names_one_place(self) -> Self:
+        places = [name for name in ("hub", "path", "package", "archive") if getattr(self, name) is not None]
+        if len(places) != 1:
+            raise ValueError(f"name exactly one of hub, path, package, archive; this names {places or 'none'}")
+        if (self.folder is not None) != (places[0] in ("package", "archive")):
+            raise ValueError("folder goes with package and archive, and with them only")
+        if (self.revision is not None) != (places[0] == "hub"):
+            raise ValueError("revision goes with hub, and hub needs it: a build must name the very weights it used")
+        return self
+
+
+class SplitOptions(Section):
+    """Shares that are cut from the training rows, by hash of the text, where no file of their own is given."""
+
+    validation: float = Field(0.1, gt=0, lt=0.5, description="Share for early stopping and choosing.")
+    calibration: float = Field(0.05, gt=0, lt=0.5, description="Share whose activations may set quantization ranges.")
+    test: float = Field(0.1, gt=0, lt=0.5, description="Share that nothing is chosen on.")
+    salt: str = Field("edgedistill", description="Mixed into the hash; another salt gives another split.")
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> Self:
+        if self.validation + self.calibration + self.test > 0.6:
+            raise ValueError("validation + calibration + test must leave at least 0.4 of the rows to train on")
+        return self
+
+
+class DataOptions(Section):
+    """The texts. Only `train` is required; the other splits are then cut from it by hash."""
+
+    train: Source = Field(description="Rows to learn from; may lack labels where the teacher gives them.")
+    unlabelled: Source | None = Field(None, description="More texts to learn from, without labels.")
+    validation: Source | None = None
+    calibration: Source | None = None
+    test: Source | None = None
+    challenge: dict[SetName, Source] = Field(default={}, description="Other domains, same labels; never trained on.")
+    split: SplitOptions = SplitOptions()
+    near_duplicate_similarity: float = Field(
+        0.8, gt=0.5, le=1, description="Jaccard similarity of character 5-grams above which two texts are one."
+    )
+
+
+Losses = tuple[Annotated[LossOptions, Choice("edgedistill.distill.losses", key="loss")], ...]
+
+
+def _default_losses() -> list[dict[str, Any]]:
+    # Mixing weight and temperature: the middle of the published range (DistilBERT T=2, TextBrewer T=4..8, 0.9 soft).
+    return [{"loss": "forward_kl", "weight": 0.9, "temperature": 2.0}, {"loss": "cross_entropy", "weight": 0.1}]
+
+
+class TrainingOptions(Section):
+    """How any model here is trained: AdamW, linear warm-up, cosine decay, early stopping on validation."""
+
+    epochs: int = Field(10, ge=1, description="Most passes over the training rows.")
+    batch_size: int = Field(32, ge=1, description="Rows per optimizer step; rows of like length are batched together.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak, after warm-up.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled; matrices only, as for BERT.")
+    warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
+    max_gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
+    patience: int = Field(3, ge=1, description="Epochs without a better validation metric before stopping.")
+    mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="As accelerate understands it.")
+    seed: int = Field(0, ge=0, description="Of initialisation, order and dropout.")
+
+
+class DistillOptions(TrainingOptions):
+    """How the student learns from the teacher."""
+
+    losses: Losses = Field(
+        default_factory=_default_losses, validate_default=True, description="Terms of the sum that is minimised."
+    )
+    controls: bool = Field(True, description="Also train the student without the teacher, and TF-IDF + linear.")
+
+    @model_validator(mode="after")
+    def _has_something_to_minimise(self) -> Self:
+        if not self.losses:
+            raise ValueError("losses is empty; there is nothing to minimise")
+        return self
+
+
+class BenchmarkOptions(Section):
+    """How teacher and artifacts are measured against each other."""
+
+    target: str = Field("host", description="A file of targets/; where latency and memory are measured.")
+    threads: int = Field(1, ge=1, description="Threads of the runtime, the same for every subject.")
+    rounds: int = Field(5, ge=3, description="Fresh processes per subject, interleaved: A B C A B C.")
+    calls: int = Field(14, ge=5, description="Fewest timed calls per workload and round; a p90 needs 64 in all.")
+    seconds: float = Field(0.3, gt=0, description="Fewest seconds of timed calls per workload and round.")
+
+
+def _bytes(value: object) -> object:
+    """Read `12 MB` (10^6) and `12 MiB` (2^20) as bytes; leave everything else to the type."""
+    units = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+    if isinstance(value, str):
+        number, _, unit = value.strip().partition(" ")
+        if unit.lower() in units and number.replace(".", "", 1).isdigit():
+            return round(float(number) * units[unit.lower()])
+    return value
+
+
+BytesText = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)? ([kKmMgG][iI]?[bB])$")]
+Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | BytesText), Field(gt=0)]
+
+
+class BudgetOptions(Section):
+    """What the release promises; each line is held against every quantized artifact."""
+
+    min_retained_quality: float | None = Field(
+        None, gt=0, le=1.5, description="On the test split, artifact over teacher."
+    )
+    max_p90_latency_s: float | None = Field(None, gt=0, description="Batch 1, short texts, tokenizer included.")
+    max_peak_memory_bytes: Bytes | None = Field(
+        None, description="Peak of a process that runs the artifact; 80 MB works."
+    )
+    max_file_bytes: Bytes | None = Field(None, description="The model file; 10 MB works.")

@@ -1,0 +1,262 @@
+"""Tables of how the models came to be and where they were measured: corpus, training, tensors, parity, machine."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from edgedistill.report.evidence import Evidence, find, name_of, split_title
+from edgedistill.report.page import Cell, Row, Table, facts, missing, row
+from edgedistill.report.tables import kept_cell, metric_cell
+from edgedistill.report.units import count, duration, interval, percent, rounded_count, share, significant, size, tiny
+from edgedistill.results import BenchmarkResult, Environment
+from edgedistill.values import Corpus, ParityCheck, QuantizedModel, Student, Training, Variant
+
+
+def splits(corpus: Corpus) -> Table:
+    """Rows of every split, and what was taken out of it."""
+    columns = (
+        "Split",
+        "Texts",
+        "Labelled",
+        "Fewest to most per label",
+        "Exact duplicates",
+        "Near duplicates",
+        "Conflicting",
+    )
+    rows = []
+    for name, split in corpus.splits.items():
+        counts = split.label_counts.values()
+        spread = f"{count(min(counts))} to {count(max(counts))}" if counts else missing("no row has a label")
+        removed = (split.exact_duplicates_removed, split.near_duplicates_removed, split.conflicting_rows_removed)
+        rows.append(
+            row(split_title(name), count(split.rows), count(split.labelled_rows), spread, *(count(n) for n in removed))
+        )
+    return Table("Splits, and rows removed from them", columns, tuple(rows))
+
+
+def overlaps(corpus: Corpus) -> Table:
+    """What the audit between splits took out."""
+    rows = tuple(
+        row(split_title(each.removed_from), split_title(each.kept_in), count(each.exact), count(each.near))
+        for each in corpus.overlaps
+    )
+    none = (row("none", "none", "0", "0"),)
+    return Table("Overlap between splits, removed", ("Taken out of", "Because also in", "Exact", "Near"), rows or none)
+
+
+def models(evidence: Evidence) -> Table:
+    """The teacher and the student, side by side."""
+    teacher, student = evidence.teacher, evidence.student
+    fitted = "used as it came" if teacher.fit is None else f"fitted ({teacher.fit_method}), {_training(teacher.fit)}"
+    rows = (
+        row("From", teacher.source, student.initialised_from),
+        row("Kind", teacher.kind.replace("_", " "), student.kind.replace("_", " ")),
+        row("Parameters", rounded_count(teacher.parameters), rounded_count(student.parameters)),
+        row("Weights, float32", size(teacher.weights_bytes), size(student.weights_bytes)),
+        row("FLOPs per token", missing("not counted for a teacher"), rounded_count(student.flops_per_token)),
+        row("Training", fitted, _training(student.training)),
+        row("Reads the training texts", _reading(evidence), "as cached token ids"),
+        row("Licence", teacher.licence, evidence.recipe.licence),
+    )
+    return Table("Teacher and student", ("", "Teacher", "Student"), rows)
+
+
+def _reading(evidence: Evidence) -> str:
+    signals = evidence.signals
+    return f"once: {count(signals.rows)} texts in {duration(signals.seconds)}, its logits kept"
+
+
+def _training(training: Training) -> str:
+    epochs = len(training.curve)
+    return (
+        f"{count(training.rows)} texts, {count(training.steps)} steps, {duration(training.seconds)}, "
+        f"epoch {training.best_epoch} of {epochs} kept"
+    )
+
+
+def preflight(student: Student) -> Table:
+    """The checks that held before training began."""
+    rows = tuple(
+        row(check.name.replace("_", " "), tiny(check.value), check.limit, check.explanation)
+        for check in student.preflight
+    )
+    return Table("Checks before training", ("Check", "Value", "Limit", "Why"), rows)
+
+
+def schemes(model: QuantizedModel) -> Table:
+    """How the weights of one method are stored, by scheme."""
+    groups: dict[tuple[str, int], list[tuple[int, int, float]]] = defaultdict(list)
+    for tensor in model.tensors:
+        numbers = 1
+        for axis in tensor.shape:
+            numbers *= axis
+        groups[tensor.scheme, tensor.bits].append((numbers, tensor.stored_bytes, tensor.max_error_in_steps))
+    rows = []
+    for (scheme, bits), tensors in sorted(groups.items(), key=lambda group: -sum(one[1] for one in group[1])):
+        numbers, stored_bytes = sum(one[0] for one in tensors), sum(one[1] for one in tensors)
+        worst = max(one[2] for one in tensors)
+        error = missing("stored as it is, nothing is rounded") if bits >= 32 else f"{worst:.2f} steps"
+        rows.append(
+            row(
+                scheme, count(len(tensors)), rounded_count(numbers), size(stored_bytes), str(bits),
+                f"{stored_bytes * 8 / numbers:.2f}" if numbers else missing("the tensors are empty"), error,
+            )
+        )  # fmt: skip
+    columns = ("Scheme", "Tensors", "Numbers", "Stored", "Bits", "Bits with scales", "Largest error")
+    return Table(f"{model.method}: how the weights are stored", columns, tuple(rows))
+
+
+def tensors(model: QuantizedModel) -> Table:
+    """Every tensor of one method."""
+    columns = ("Tensor", "Shape", "Scheme", "Bits", "Stored", "Largest error")
+    rows = tuple(
+        row(
+            Cell(tensor.name, tone="code"),
+            " × ".join(map(str, tensor.shape)) or "scalar",
+            tensor.scheme,
+            str(tensor.bits),
+            size(tensor.stored_bytes),
+            f"{tensor.max_error_in_steps:.2f} steps" if tensor.bits < 32 else missing("nothing is rounded"),
+        )
+        for tensor in model.tensors
+    )
+    return Table(f"{model.method}: all {len(model.tensors)} tensors", columns, rows, folded=True)
+
+
+def simulated(evidence: Evidence) -> Table:
+    """Quality of every method before export, beside what its exported file does."""
+    benchmark = evidence.benchmark
+    rows = []
+    for method, by_split in benchmark.simulated_quality.items():
+        quality = by_split.get("test")
+        before = missing("not simulated on the test set") if quality is None else metric_cell(quality.metric)
+        for name in evidence.artifacts:
+            subject = find(benchmark, f"{name}.{method}")
+            exported = None if subject is None else subject.quality.get("test")
+            after = missing("not exported in this format") if exported is None else metric_cell(exported.metric)
+            rows.append(row(method, before, name, after, kept_cell(exported)))
+    columns = ("Method", "Simulated in PyTorch", "Format", "Exported", "Kept of the teacher")
+    return Table("Quality on the test set before and after export", columns, tuple(rows))
+
+
+def parity(evidence: Evidence) -> Table:
+    """The proof that export changed no number, one row for each shipped file."""
+    columns = (
+        "File", "Exact: largest difference", "Allowed", "As deployed: largest difference", "Same top class",
+        "Weights", "Same token ids", "Format",
+    )  # fmt: skip
+    return Table("Parity of every file with its checkpoint", columns, tuple(_parity_rows(evidence)))
+
+
+def _parity_rows(evidence: Evidence) -> Iterator[Row]:
+    for name, _, variant in evidence.variants():
+        proof = variant.parity
+        allowed = proof.exact.tolerance
+        yield row(
+            name,
+            _difference(proof.exact),
+            missing("a measurement, not a gate") if allowed is None else tiny(allowed),
+            _difference(proof.deployed),
+            Cell(percent(proof.deployed.top1_agreement), f"{count(proof.deployed.inputs)} inputs"),
+            Cell("bit-equal", tone="good") if proof.weights_bit_equal else Cell("differ", tone="bad"),
+            f"{count(proof.tokenizer_texts)} texts",
+            Cell(f"opset {variant.opset}", _exporters(variant)),
+        )
+
+
+def _difference(check: ParityCheck) -> Cell:
+    return Cell(tiny(check.max_abs_diff), f"on {check.worst}")
+
+
+def _exporters(variant: Variant) -> str:
+    refused = f"; refused: {'; '.join(variant.exporters_refused)}" if variant.exporters_refused else ""
+    return f"IR {variant.ir_version}, {variant.exporter}{refused}"
+
+
+def machine(environment: Environment) -> Table:
+    """Where the numbers were measured."""
+    target = f"{environment.target} (emulated)" if environment.emulated else environment.target
+    return facts(
+        "Environment",
+        ("Target", Cell(target, tone="bad" if environment.emulated else "")),
+        ("CPU", f"{environment.cpu}, {environment.machine}, {environment.logical_cpus} logical CPUs"),
+        ("CPU features", ", ".join(environment.cpu_features) or missing("none was reported")),
+        ("Threads", f"{environment.threads}, the same for every model"),
+        ("Memory", size(environment.memory_bytes)),
+        ("System", environment.operating_system),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(environment.versions.items()))),
+    )
+
+
+def noise(benchmark: BenchmarkResult) -> Table:
+    """What else the machine did while each model was measured."""
+    columns = (
+        "Model",
+        "CPU pressure",
+        "Involuntary switches",
+        "Stolen",
+        "CPU over wall time",
+        "Outputs",
+        "Kernels that ran",
+    )
+    rows = []
+    for subject in benchmark.subjects:
+        seen, ran = subject.noise, sorted(subject.kernels.items(), key=lambda kernel: (-kernel[1], kernel[0]))
+        kernels = ", ".join(f"{name} {number}" for name, number in ran[:6]) + (" …" if len(ran) > 6 else "")
+        rows.append(
+            row(
+                name_of(subject),
+                missing("the system does not report pressure") if seen.cpu_pressure_percent is None
+                else percent(seen.cpu_pressure_percent / 100),
+                f"{significant(seen.involuntary_switches_per_s, 2)} per s",
+                missing("the system does not report steal") if seen.steal_percent is None
+                else percent(seen.steal_percent / 100),
+                f"{seen.cpu_per_wall:.2f}",
+                Cell("checked", tone="good") if subject.outputs_checked else Cell("not checked", tone="bad"),
+                kernels or missing("this runtime does not tell its kernels"),
+            )
+        )  # fmt: skip
+    return Table("Noise while measuring, and what ran", columns, tuple(rows))
+
+
+def provenance(evidence: Evidence) -> Table:
+    """The chain of hashes from the teacher's source to the shipped files."""
+    teacher, student = evidence.teacher, evidence.student
+    links = [("teacher's source", teacher.source, teacher.source_weights_sha256, teacher.folder.name)]
+    links += [("teacher", "as it was distilled from", teacher.weights_sha256, teacher.folder.name)]
+    links += [("data", name, digest, evidence.corpus.folder.name) for name, digest in evidence.corpus.sources.items()]
+    links += [("tokenizer", "teacher and student", evidence.signals.tokenizer_sha256, evidence.signals.folder.name)]
+    links += [("student", student.kind.replace("_", " "), student.weights_sha256, student.folder.name)]
+    links += [
+        ("quantized", method, model.weights_sha256, model.folder.name) for method, model in evidence.quantized.items()
+    ]
+    for name, artifact, variant in evidence.variants():
+        links.append(("file", f"{name}: {variant.file}", variant.sha256, artifact.folder.name))
+    for artifact in evidence.artifacts.values():
+        links.append(
+            (
+                "recipe",
+                f"sections that decide the {artifact.format} files",
+                artifact.recipe_sha256,
+                artifact.folder.name,
+            )
+        )
+    rows = tuple(
+        row(what, which, Cell(digest, tone="code"), Cell(folder, tone="code")) for what, which, digest, folder in links
+    )
+    return Table("From the teacher's source to the shipped files", ("What", "Which", "SHA-256", "Stage folder"), rows)
+
+
+def baselines(evidence: Evidence) -> Table:
+    """What each control is, in words, and its own metric on the test set."""
+    rows = []
+    for baseline in evidence.controls.baselines:
+        own = baseline.evaluation.metrics.get("test")
+        result = missing("not measured on the test set") if own is None else Cell(share(own), interval(own))
+        rows.append(row(baseline.name.replace("_", " "), baseline.description, result))
+    if evidence.controls.no_teacher is not None:
+        own = evidence.controls.no_teacher.metrics.get("test")
+        result = missing("not measured on the test set") if own is None else Cell(share(own), interval(own))
+        training = evidence.controls.no_teacher_training
+        described = "the same student, trained on gold labels alone"
+        rows.append(row("no teacher", described if training is None else f"{described}: {_training(training)}", result))
+    return Table("What the controls are", ("Control", "Description", "On the test set"), tuple(rows))

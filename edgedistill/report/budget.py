@@ -1,0 +1,116 @@
+"""Budget: the recipe's promises, each held against what was measured.
+
+A verdict follows the interval, never the point: PASS only where all of it keeps the promise, FAIL only where all
+of it breaks it, INCONCLUSIVE between. Invalid timings prove nothing good; only a miss by more than twice the
+budget is believed of them.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from edgedistill.recipe_sections import BudgetOptions
+from edgedistill.report.evidence import candidates, find, reasons, workload
+from edgedistill.report.units import count, duration, interval, percent, share, size
+from edgedistill.results import BenchmarkResult, BudgetLine, Subject, Validity, Verdict
+
+_BEST_FIRST: tuple[Verdict, ...] = ("PASS", "INCONCLUSIVE", "FAIL")
+_FAR = 2.0  # a miss by more than this factor stands even where the machine was disturbed
+
+
+def judge(budget: BudgetOptions, benchmark: BenchmarkResult) -> tuple[BudgetLine, ...]:
+    """Return one line for each promise and each artifact that may be shipped."""
+    return tuple(line for subject in candidates(benchmark) for line in _lines(budget, subject, benchmark.validity))
+
+
+def verdict_of(name: str, lines: Sequence[BudgetLine], benchmark: BenchmarkResult) -> Verdict:
+    """Return the worst verdict of one subject's lines; without any line, whether its numbers are valid at all."""
+    own = [line.verdict for line in lines if line.subject == name]
+    if own:
+        return max(own, key=_BEST_FIRST.index)
+    return "PASS" if benchmark.validity.valid else "INCONCLUSIVE"
+
+
+def recommend(lines: Sequence[BudgetLine], benchmark: BenchmarkResult) -> str | None:
+    """Return the name of the artifact with the best verdict, the smallest file among equals; None if there is none."""
+
+    def rank(subject: Subject) -> tuple[int, int]:
+        return _BEST_FIRST.index(verdict_of(subject.name, lines, benchmark)), subject.model_bytes
+
+    best = min(candidates(benchmark), key=rank, default=None)
+    return None if best is None else best.name
+
+
+def overall(lines: Sequence[BudgetLine], benchmark: BenchmarkResult) -> Verdict:
+    """Return the verdict of the recommended artifact."""
+    name = recommend(lines, benchmark)
+    return "INCONCLUSIVE" if find(benchmark, name) is None or name is None else verdict_of(name, lines, benchmark)
+
+
+def _lines(budget: BudgetOptions, subject: Subject, validity: Validity) -> Iterator[BudgetLine]:
+    if budget.min_retained_quality is not None:
+        yield _quality(budget.min_retained_quality, subject)
+    if budget.max_p90_latency_s is not None:
+        yield _latency(budget.max_p90_latency_s, subject, validity)
+    if budget.max_peak_memory_bytes is not None:
+        yield _memory(budget.max_peak_memory_bytes, subject, validity)
+    if budget.max_file_bytes is not None:
+        yield BudgetLine(
+            subject=subject.name,
+            key="max_file_bytes",
+            promise=f"model file of at most {size(budget.max_file_bytes)}",
+            measured=f"{size(subject.model_bytes)} ({count(subject.model_bytes)} bytes)",
+            verdict="PASS" if subject.model_bytes <= budget.max_file_bytes else "FAIL",
+        )
+
+
+def _quality(least: float, subject: Subject) -> BudgetLine:
+    quality = subject.quality.get("test")
+    retained = None if quality is None else quality.retained
+    verdict: Verdict = "INCONCLUSIVE"
+    measured = "not measured against the teacher on the test set"
+    if retained is not None:
+        measured = f"{share(retained)} ({interval(retained)})"
+        verdict = "PASS" if retained.low >= least else "FAIL" if retained.high < least else "INCONCLUSIVE"
+    promise = f"at least {percent(least)} of the teacher's quality on the test set"
+    return BudgetLine(
+        subject=subject.name, key="min_retained_quality", promise=promise, measured=measured, verdict=verdict
+    )
+
+
+def _latency(most_s: float, subject: Subject, validity: Validity) -> BudgetLine:
+    result = workload(subject)
+    latency = None if result is None else result.latency
+    verdict: Verdict = "INCONCLUSIVE"
+    if latency is None:
+        measured = "not measured"
+    elif latency.p90_s is None or latency.p90_low_s is None or latency.p90_high_s is None:
+        measured = f"{latency.count} calls are too few for a p90 with its interval"
+    else:
+        measured = f"{duration(latency.p90_s)} ({duration(latency.p90_low_s)} to {duration(latency.p90_high_s)})"
+        verdict = _under(most_s, latency.p90_low_s, latency.p90_high_s)
+        verdict, measured = _if_valid(verdict, measured, latency.p90_low_s / most_s, validity)
+    promise = f"p90 of at most {duration(most_s)} for one short text"
+    return BudgetLine(
+        subject=subject.name, key="max_p90_latency_s", promise=promise, measured=measured, verdict=verdict
+    )
+
+
+def _memory(most_bytes: int, subject: Subject, validity: Validity) -> BudgetLine:
+    memory = subject.memory
+    measured = f"{size(memory.peak_median_bytes)}, at most {size(memory.peak_max_bytes)}"
+    verdict = _under(most_bytes, memory.peak_median_bytes, memory.peak_max_bytes)
+    verdict, measured = _if_valid(verdict, measured, memory.peak_median_bytes / most_bytes, validity)
+    promise = f"peak memory of at most {size(most_bytes)}"
+    return BudgetLine(
+        subject=subject.name, key="max_peak_memory_bytes", promise=promise, measured=measured, verdict=verdict
+    )
+
+
+def _under(most: float, low: float, high: float) -> Verdict:
+    return "PASS" if high <= most else "FAIL" if low > most else "INCONCLUSIVE"
+
+
+def _if_valid(verdict: Verdict, measured: str, over_budget: float, validity: Validity) -> tuple[Verdict, str]:
+    """Return the verdict and its words as far as the benchmark's validity lets them stand."""
+    if validity.valid or over_budget > _FAR:
+        return verdict, measured
+    return "INCONCLUSIVE", f"{measured}; not valid: {reasons(validity)}"

@@ -1,0 +1,161 @@
+"""The model card that an artifact carries as README.md, with the front matter that the hub reads.
+
+It says only what the recipe and the library versions decide: quality, sizes, hashes, parity. No time, no memory, no
+machine and no date, because two builds of one recipe must give the same bytes. What the model was measured to cost
+on a device is in the report.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from edgedistill.recipe import Recipe
+from edgedistill.report import loading
+from edgedistill.report.evidence import control_name, find, split_title
+from edgedistill.report.markdown import plain, table
+from edgedistill.report.page import Row, Table, missing, row
+from edgedistill.report.sentence import metric_of
+from edgedistill.report.tables import change_cell, kept_cell, metric_cell
+from edgedistill.report.units import count, percent, rounded_count, size, tiny
+from edgedistill.results import BenchmarkResult, SplitQuality
+from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teacher, Variant
+
+_TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
+
+
+def model_card(
+    recipe: Recipe,
+    *,
+    corpus: Corpus,
+    teacher: Teacher,
+    student: Student,
+    quantized: Mapping[str, QuantizedModel],
+    artifact: Artifact,
+    benchmark: BenchmarkResult,
+) -> str:
+    """Return the card of one artifact; the same for every build of one recipe with the same versions."""
+    shipped = next((v for v in artifact.variants if v.name != "float32"), artifact.variants[0])
+    card = ModelCard.from_template(
+        _front_matter(recipe, corpus, teacher, artifact, benchmark),
+        template_str=_TEMPLATE.read_text(encoding="utf-8"),
+        name=plain(recipe.name),
+        version=recipe.version,
+        licence=plain(recipe.licence),
+        task=recipe.task.kind.replace("_", " "),
+        teacher={"source": plain(teacher.source), "licence": plain(teacher.licence)},
+        student={
+            "kind": plain(student.kind),
+            "parameters": rounded_count(student.parameters),
+            "start": plain(student.initialised_from),
+        },
+        labels=[plain(label) for label in corpus.labels],
+        train_rows=count(corpus.splits["train"].rows),
+        held_out=plain(", ".join(split_title(split) for split in benchmark.splits)),
+        ranges=[f"{plain(name)}: {plain(model.reduced_range_reason)}" for name, model in quantized.items()],
+        files=table(_files(artifact)),
+        quality=table(_quality(artifact, benchmark)),
+        controls=table(_controls(benchmark)) if benchmark.controls else "",
+        parity=table(_parity(artifact)),
+        hashes=table(_hashes(corpus, teacher, student, artifact)),
+        loading=loading.lines(shipped).strip(),
+    )
+    return str(card)
+
+
+def _front_matter(
+    recipe: Recipe, corpus: Corpus, teacher: Teacher, artifact: Artifact, benchmark: BenchmarkResult
+) -> ModelCardData:
+    kind = recipe.task.kind.replace("_", "-")
+    custom = recipe.licence.startswith("LicenseRef-")
+    base_model = None if teacher.revision is None else teacher.source.partition(" at ")[0]  # a hub id, or no id at all
+    return ModelCardData(
+        model_name=recipe.name,
+        license="other" if custom else recipe.licence.lower(),
+        license_name=recipe.licence if custom else None,
+        base_model=base_model,
+        base_model_relation=None if base_model is None else "finetune",  # the hub has no word for distilled
+        library_name=artifact.format,
+        pipeline_tag=kind,
+        tags=["edgedistill", "distillation", *(variant.name for variant in artifact.variants)],
+        metrics=[benchmark.metric_name],
+        eval_results=[
+            _eval_result(kind, split, quality, variant, benchmark, corpus)
+            for variant in artifact.variants
+            for split, quality in _splits_of(artifact, variant, benchmark).items()
+        ],
+    )
+
+
+def _splits_of(artifact: Artifact, variant: Variant, benchmark: BenchmarkResult) -> dict[str, SplitQuality]:
+    subject = find(benchmark, f"{artifact.format}.{variant.name}")
+    return {} if subject is None else {split: subject.quality[split] for split in benchmark.splits}
+
+
+def _eval_result(
+    kind: str, split: str, quality: SplitQuality, variant: Variant, benchmark: BenchmarkResult, corpus: Corpus
+) -> EvalResult:
+    digest = corpus.splits[split].sha256
+    return EvalResult(
+        task_type=kind,
+        dataset_type=f"sha256:{digest[:16]}",
+        dataset_name=split_title(split),
+        dataset_split="test",
+        metric_type=benchmark.metric_name,
+        metric_name=f"{metric_of(benchmark)}, {variant.name}",
+        metric_value=round(quality.metric.value, 4),
+    )
+
+
+def _files(artifact: Artifact) -> Table:
+    rows = [
+        row(str(v.file), v.scheme, size(v.size_bytes), f"opset {v.opset}, IR {v.ir_version}") for v in artifact.variants
+    ]
+    beside = row("beside each", ", ".join(sorted(artifact.shared_files)), size(artifact.shared_bytes), "")
+    return Table("Files", ("File", "Numbers", "Size", "Format"), (*rows, beside))
+
+
+def _quality(artifact: Artifact, benchmark: BenchmarkResult) -> Table:
+    columns = ["Set"]
+    for variant in artifact.variants:
+        columns += [f"{metric_of(benchmark)}, {variant.name}", f"kept of the teacher, {variant.name}"]
+    rows = []
+    for split in benchmark.splits:
+        cells = []
+        for variant in artifact.variants:
+            quality = _splits_of(artifact, variant, benchmark).get(split)
+            cells += [missing("not measured") if quality is None else metric_cell(quality.metric), kept_cell(quality)]
+        rows.append(row(split_title(split), *cells))
+    return Table("Quality", tuple(columns), tuple(rows))
+
+
+def _controls(benchmark: BenchmarkResult) -> Table:
+    rows: list[Row] = []
+    for comparison in benchmark.controls:
+        test = change_cell(comparison.differences.get("test"))
+        rows.append(row(control_name(comparison), test, change_cell(comparison.mean)))
+    columns = ("The float student minus", "test, percentage points", "mean of sets, percentage points")
+    return Table("Controls", columns, tuple(rows))
+
+
+def _parity(artifact: Artifact) -> Table:
+    columns = ("File", "Exact: largest logit difference", "As deployed", "Same top class", "Same token ids")
+    rows = tuple(
+        row(
+            str(v.file),
+            tiny(v.parity.exact.max_abs_diff),
+            tiny(v.parity.deployed.max_abs_diff),
+            f"{percent(v.parity.deployed.top1_agreement)} of {count(v.parity.deployed.inputs)} inputs",
+            f"{count(v.parity.tokenizer_texts)} texts",
+        )
+        for v in artifact.variants
+    )
+    return Table("Parity", columns, rows)
+
+
+def _hashes(corpus: Corpus, teacher: Teacher, student: Student, artifact: Artifact) -> Table:
+    links = [("teacher's source weights", teacher.source_weights_sha256), ("teacher's weights", teacher.weights_sha256)]
+    links += [(f"data: {name}", digest) for name, digest in sorted(corpus.sources.items())]
+    links += [("student's weights", student.weights_sha256), ("recipe", artifact.recipe_sha256)]
+    links += [(str(variant.file), variant.sha256) for variant in artifact.variants]
+    return Table("Hashes", ("What", "SHA-256"), tuple(row(what, digest) for what, digest in links))

@@ -1,0 +1,122 @@
+"""Evidence: the values that a report is made from, and where in them to look."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgedistill.recipe import Recipe
+from edgedistill.results import BenchmarkResult, Comparison, Step, Subject, Validity, WorkloadResult
+from edgedistill.values import (
+    Artifact,
+    Controls,
+    Corpus,
+    QuantizedModel,
+    Signals,
+    StageValue,
+    Student,
+    Teacher,
+    Variant,
+)
+
+FIRST_WORKLOAD = "batch_1_short"
+"""What is quoted first, and what a latency budget is held against: one short text, as an app sends it."""
+
+_CONTROLS = {
+    "no_teacher": "the same student trained without the teacher",
+    "tfidf_linear": "TF-IDF with a linear model",
+    "majority": "the most frequent label",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything the stages before have said about one build."""
+
+    recipe: Recipe
+    corpus: Corpus
+    teacher: Teacher
+    signals: Signals
+    student: Student
+    controls: Controls
+    quantized: Mapping[str, QuantizedModel]
+    artifacts: Mapping[str, Artifact]
+    benchmark: BenchmarkResult
+
+    def stage_values(self) -> dict[str, StageValue]:
+        """Return every value by name; a method's or format's name follows a dot."""
+        single = ("corpus", "teacher", "signals", "student", "controls")
+        values: dict[str, StageValue] = {name: getattr(self, name) for name in single}
+        values |= {f"quantized.{method}": model for method, model in self.quantized.items()}
+        values |= {f"artifacts.{name}": artifact for name, artifact in self.artifacts.items()}
+        return values | {"benchmark": self.benchmark}
+
+    def variants(self) -> list[tuple[str, Artifact, Variant]]:
+        """Return every shipped model file as (subject name, artifact, variant)."""
+        return [
+            (f"{name}.{variant.name}", artifact, variant)
+            for name, artifact in self.artifacts.items()
+            for variant in artifact.variants
+        ]
+
+
+def reference(benchmark: BenchmarkResult) -> Subject:
+    """Return the teacher as users run it, which every ratio is against."""
+    return next(subject for subject in benchmark.subjects if subject.role == "teacher")
+
+
+def exported_teacher(benchmark: BenchmarkResult) -> Subject | None:
+    """Return the teacher in the artifact's own runtime, where it was measured."""
+    return next((subject for subject in benchmark.subjects if subject.role == "teacher_exported"), None)
+
+
+def candidates(benchmark: BenchmarkResult) -> list[Subject]:
+    """Return what may be shipped: the quantized artifacts, or the float ones where nothing was quantized."""
+    artifacts = [subject for subject in benchmark.subjects if subject.role == "artifact"]
+    return [subject for subject in artifacts if not subject.name.endswith(".float32")] or artifacts
+
+
+def find(benchmark: BenchmarkResult, name: str | None) -> Subject | None:
+    """Return the subject of this name, if there is one."""
+    return next((subject for subject in benchmark.subjects if subject.name == name), None)
+
+
+def name_of(subject: Subject) -> str:
+    """Return a subject as a sentence calls it: an artifact by what its numbers are, such as dynamic int8 student."""
+    if subject.role != "artifact":
+        return subject.title
+    return f"{subject.name.partition('.')[2].replace('_', ' ')} student"
+
+
+def control_name(comparison: Comparison) -> str:
+    """Return a control as a sentence calls it."""
+    return _CONTROLS.get(comparison.control, comparison.title)
+
+
+def reasons(validity: Validity, most: int = 2) -> str:
+    """Return the first reasons why measurements are not valid, and how many more there are."""
+    more = len(validity.reasons) - most
+    return "; ".join(
+        [
+            *validity.reasons[:most],
+            *([f"and {more} more reasons" if more > 1 else "and one more reason"] if more > 0 else []),
+        ]
+    )
+
+
+def workload(subject: Subject, name: str = FIRST_WORKLOAD) -> WorkloadResult | None:
+    """Return what one subject did on one workload, where it was measured."""
+    return next((result for result in subject.workloads if result.workload == name), None)
+
+
+def way_to(benchmark: BenchmarkResult, name: str) -> tuple[Step, ...]:
+    """Return the waterfall's steps from the teacher to one subject, in order."""
+    steps: list[Step] = []
+    at = name
+    while step := next((step for step in benchmark.waterfall if step.after == at and step not in steps), None):
+        steps.append(step)
+        at = step.before
+    return tuple(reversed(steps))
+
+
+def split_title(split: str) -> str:
+    """Return a split as a person calls it: a challenge set by its bare name."""
+    return split.removeprefix("challenge.")

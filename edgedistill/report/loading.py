@@ -1,0 +1,22 @@
+"""The few lines with which an app loads an artifact: stock libraries, nothing of ours."""
+
+from edgedistill.values import Variant
+
+_LINES = """\
+import json, numpy as np, onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("tokenizer.json")
+tokenizer.enable_truncation(json.load(open("tokenizer_config.json"))["model_max_length"])
+session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+
+read = tokenizer.encode("a text to classify")
+inputs = {{"input_ids": np.array([read.ids]), "attention_mask": np.array([read.attention_mask])}}
+logits = session.run(["logits"], {{wanted.name: inputs[wanted.name] for wanted in session.get_inputs()}})[0]
+print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])
+"""
+
+
+def lines(variant: Variant) -> str:
+    """Return Python that classifies one text, to be run in the artifact's folder."""
+    return _LINES.format(file=variant.file)

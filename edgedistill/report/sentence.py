@@ -1,0 +1,197 @@
+"""The first screen in words: what was gained, what it cost, what it is worth, and whether to believe it.
+
+Each statement follows the intervals: a difference whose interval holds zero is never told as a gain or a loss,
+and a speedup that the benchmark calls invalid is never told without saying so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgedistill.report.evidence import (
+    FIRST_WORKLOAD,
+    Evidence,
+    control_name,
+    find,
+    name_of,
+    reasons,
+    reference,
+    split_title,
+    way_to,
+)
+from edgedistill.report.units import compared, interval, listed, lost, magnitude, points, ratio_digits, share
+from edgedistill.results import BenchmarkResult, BudgetLine, Comparison, Step, Subject
+from edgedistill.values import Metric
+
+_STAGE = {"distill": "distillation", "export": "export", "quantize": "quantization"}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a reader of the first screen knows; each field is one or two whole sentences."""
+
+    headline: str
+    cost: str
+    domains: str
+    controls: str
+    trust: str
+    budget: str
+
+    @property
+    def sentences(self) -> str:
+        """All of it as running text."""
+        parts = (self.headline, self.cost, self.domains, self.controls, self.trust, self.budget)
+        return " ".join(part for part in parts if part)
+
+
+def summarise(evidence: Evidence, lines: Sequence[BudgetLine], recommended: str | None) -> Summary:
+    """Return the summary of the artifact that is put forward."""
+    benchmark = evidence.benchmark
+    subject = find(benchmark, recommended)
+    if subject is None:
+        nothing = "Nothing was exported, so there is nothing to ship."
+        return Summary(nothing, "", "", _controls(evidence), _trust(benchmark), "")
+    return Summary(
+        headline=_headline(benchmark, subject),
+        cost=_cost(way_to(benchmark, subject.name), metric_of(benchmark)),
+        domains=_domains(subject),
+        controls=_controls(evidence),
+        trust=_trust(benchmark),
+        budget=_budget([line for line in lines if line.subject == subject.name]),
+    )
+
+
+def metric_of(benchmark: BenchmarkResult) -> str:
+    """Return the metric's name in words."""
+    return benchmark.metric_name.replace("_", " ")
+
+
+def better(difference: Metric) -> bool:
+    """Whether the whole interval lies above zero."""
+    return difference.low > 0
+
+
+def worse(difference: Metric) -> bool:
+    """Whether the whole interval lies below zero."""
+    return difference.high < 0
+
+
+def _headline(benchmark: BenchmarkResult, subject: Subject) -> str:
+    teacher = reference(benchmark)
+    gains = compared(teacher.model_bytes / subject.model_bytes, "smaller", "larger").replace("×", " times")
+    gained = "as large as its teacher" if gains == "the same" else f"{gains} than its teacher"
+    return f"The {name_of(subject)} is {gained}, {_speed(benchmark, subject)}, and {_kept(benchmark, subject)}."
+
+
+def _speed(benchmark: BenchmarkResult, subject: Subject) -> str:
+    speed = subject.speedup.get(FIRST_WORKLOAD)
+    if speed is None:
+        return "not measured for speed"
+    if speed.low <= 1 <= speed.high:
+        faster = "no faster"
+    else:
+        faster = compared(speed.median, "faster", "slower", ratio_digits(speed)).replace("×", " times")
+    doubts = ["emulated"] * benchmark.environment.emulated + ["not validly measured"] * (not benchmark.validity.valid)
+    return f"{faster} ({', '.join(['batch 1, short texts', *doubts])})"
+
+
+def _kept(benchmark: BenchmarkResult, subject: Subject) -> str:
+    quality, name = subject.quality.get("test"), metric_of(benchmark)
+    if quality is None:
+        return f"its {name} on the test set was not measured"
+    if quality.retained is None:
+        return f"has {share(quality.metric)} {name} on the test set ({interval(quality.metric)})"
+    kept = f"{share(quality.retained)} of its {name} on the test set ({interval(quality.retained)})"
+    return f"has more than its teacher: {kept}" if quality.retained.low > 1 else f"keeps {kept}"
+
+
+def _cost(steps: Sequence[Step], metric_name: str) -> str:
+    """Return which stage cost how much of the test metric, the dearest first."""
+    changes = [(_STAGE[step.stage], step.differences["test"]) for step in steps if "test" in step.differences]
+    if not changes:
+        return "Which stage cost how much was not measured."
+    losses = sorted(((name, change) for name, change in changes if worse(change)), key=lambda pair: pair[1].value)
+    gained = [f"{name} gained {magnitude(change)}" for name, change in changes if better(change)]
+    level = [name for name, change in changes if not worse(change) and not better(change)]
+    if not losses and not gained:
+        return f"No stage changed its {metric_name} on the test set measurably: {_each(changes)}."
+    parts = [f"{name} cost {magnitude(change)}" for name, change in losses[1:]] + gained
+    parts += [f"{listed(level)} nothing measurable"] if level else []
+    if not losses:
+        return f"No stage cost {metric_name} on the test set; in points, {'; '.join(parts)}."
+    name, change = losses[0]
+    most = f"{name.capitalize()} cost most: {magnitude(change)} points of {metric_name} ({interval(lost(change))})"
+    return "; ".join([most, *parts]) + "."
+
+
+def _each(changes: Sequence[tuple[str, Metric]]) -> str:
+    return ", ".join(f"{name} {points(change)} ({interval(change)})" for name, change in changes)
+
+
+def _domains(subject: Subject) -> str:
+    """Return what is kept on the best and the worst challenge set."""
+    kept = {
+        split_title(split): quality.retained
+        for split, quality in subject.quality.items()
+        if split != "test" and quality.retained is not None
+    }
+    if not kept:
+        return ""
+    ordered = sorted(kept, key=lambda name: kept[name].value)
+    least = f"{share(kept[ordered[0]])} on {ordered[0]} ({interval(kept[ordered[0]])})"
+    if len(ordered) == 1:
+        return f"On other data it keeps {least}."
+    return (
+        f"On {len(ordered)} other data sets it keeps between {least} and {share(kept[ordered[-1]])} on {ordered[-1]}."
+    )
+
+
+def _controls(evidence: Evidence) -> str:
+    comparisons = evidence.benchmark.controls
+    if not comparisons:
+        reason = evidence.controls.skipped or "no control was run"
+        return f"Without controls nobody can tell distillation from quality that comes for free: {reason}."
+    told = [_against(comparison) for comparison in comparisons if comparison.control != "majority"]
+    told += [_against(comparison) for comparison in comparisons if _unbeaten_majority(comparison)]
+    if evidence.controls.skipped:
+        told.append(f"Not every control ran: {evidence.controls.skipped}.")
+    return " ".join(told)
+
+
+def _unbeaten_majority(comparison: Comparison) -> bool:
+    return comparison.control == "majority" and not better(comparison.mean)
+
+
+def _against(comparison: Comparison) -> str:
+    """Return whether the student beats one control, and on which sets it is otherwise."""
+    mean = comparison.mean
+    wins = [split_title(split) for split, change in comparison.differences.items() if better(change)]
+    rest = [split_title(split) for split, change in comparison.differences.items() if not better(change)]
+    by = f"{magnitude(mean)} points on average ({interval(mean)})"
+    if better(mean):
+        text = f"The student beats {control_name(comparison)} by {by}"
+        return f"{text}, but is no better on {listed(rest)}." if rest else f"{text}, and on every set."
+    by = f"{points(mean)} points on average, {interval(mean)}"
+    text = f"The student is {'worse than' if worse(mean) else 'no better than'} {control_name(comparison)} ({by})"
+    return f"{text}, though better on {listed(wins)}." if wins else f"{text}."
+
+
+def _trust(benchmark: BenchmarkResult) -> str:
+    environment, validity = benchmark.environment, benchmark.validity
+    where = (
+        f"{environment.target}, which is emulated, not the device itself" if environment.emulated else environment.cpu
+    )
+    if validity.valid:
+        return f"Measurements are valid: {benchmark.rounds} interleaved rounds on {where}."
+    return f"Do not rely on times and memory ({where}): {reasons(validity)}."
+
+
+def _budget(lines: Sequence[BudgetLine]) -> str:
+    if not lines:
+        return "No budget was set."
+    missed = [f"{line.promise}: {line.measured}" for line in lines if line.verdict == "FAIL"]
+    unsure = [f"{line.promise}: {line.measured}" for line in lines if line.verdict == "INCONCLUSIVE"]
+    if missed:
+        return f"It misses its budget ({'; '.join(missed)})."
+    if unsure:
+        return f"Whether it meets its budget is open ({'; '.join(unsure)})."
+    return f"It meets its budget in {'its one line' if len(lines) == 1 else f'all {len(lines)} lines'}."

@@ -1,0 +1,77 @@
+"""The stage that says what was measured: one page to read, one to paste into release notes, one to compute with.
+
+It computes no statistic: every number is a given one, formatted, or the ratio of two given ones. Nothing here
+depends on the time or on the place of the run folder, so the same values give the same report.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from edgedistill.files import canonical_json, sha256_of_text, write_atomic
+from edgedistill.recipe import Recipe
+from edgedistill.report.budget import judge, overall, recommend
+from edgedistill.report.evidence import Evidence
+from edgedistill.report.sentence import summarise
+from edgedistill.results import BenchmarkResult, Report
+from edgedistill.run import plain
+from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher
+
+SCHEMA_VERSION = 1
+
+
+def report(
+    recipe: Recipe,
+    *,
+    corpus: Corpus,
+    teacher: Teacher,
+    signals: Signals,
+    student: Student,
+    controls: Controls,
+    quantized: Mapping[str, QuantizedModel],
+    artifacts: Mapping[str, Artifact],
+    benchmark: BenchmarkResult,
+    folder: Path,
+) -> Report:
+    """Write report.md, report.html and report.json into `folder`, and return the verdict with its reasons."""
+    from edgedistill.report import html, markdown  # matplotlib: only when there is a page to draw
+
+    evidence = Evidence(
+        recipe=recipe,
+        corpus=corpus,
+        teacher=teacher,
+        signals=signals,
+        student=student,
+        controls=controls,
+        quantized=quantized,
+        artifacts=artifacts,
+        benchmark=benchmark,
+    )
+    lines = judge(recipe.budget, benchmark)
+    recommended = recommend(lines, benchmark)
+    summary = summarise(evidence, lines, recommended)
+    made = Report(
+        schema_version=SCHEMA_VERSION,
+        verdict=overall(lines, benchmark),
+        sentence=summary.sentences,
+        budget=lines,
+        recommended=recommended,
+        markdown=PurePosixPath("report.md"),
+        html=PurePosixPath("report.html"),
+        data=PurePosixPath("report.json"),
+    )
+    write_atomic(folder / made.html, html.render(evidence, made, summary))
+    write_atomic(folder / made.markdown, markdown.render(evidence, made, summary))
+    write_atomic(folder / made.data, _data(evidence, made))
+    return made
+
+
+def _data(evidence: Evidence, made: Report) -> str:
+    """Return the report and every value that it was made from, each with its stage folder, as JSON."""
+    recipe = plain(evidence.recipe)
+    values = {
+        name: {"folder": value.folder.name, "value": plain(value)} for name, value in evidence.stage_values().items()
+    }
+    said = made.model_dump(mode="json", include={"schema_version", "verdict", "sentence", "budget", "recommended"})
+    return canonical_json(
+        said | {"recipe": recipe, "recipe_sha256": sha256_of_text(canonical_json(recipe)), "values": values}
+    )

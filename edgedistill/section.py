@@ -1,0 +1,59 @@
+"""Section: what every part of a recipe has in common."""
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """Part of a recipe: an unknown key is an error, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TaskOptions(Section):
+    """What the model is for; one file of `tasks/` each."""
+
+    kind: str
+
+
+class TeacherOptions(Section):
+    """The model to learn from; one file of `teachers/` each."""
+
+    kind: str
+    SIGNALS: ClassVar[frozenset[str]] = frozenset()  # what a loss may ask of this kind of teacher
+
+
+class SourceOptions(Section):
+    """Where rows come from; one file of `corpus/sources/` each."""
+
+    source: str
+
+
+class StudentOptions(Section):
+    """The shape of the small model; one file of `models/students/` each."""
+
+    kind: str
+    TASKS: ClassVar[frozenset[str]] = frozenset()  # tasks this kind of student can do
+
+
+class LossOptions(Section):
+    """One term of what the student minimises; one file of `distill/losses/` each."""
+
+    loss: str
+    weight: float = Field(1.0, gt=0, description="Factor of this term in the sum.")
+    NEEDS: ClassVar[frozenset[str]] = frozenset()  # signals, in the words of TeacherOptions.SIGNALS, or "gold"
+
+
+class MethodOptions(Section):
+    """How weights become small integers; one file of `quantize/methods/` each."""
+
+    method: str
+    SCHEME: ClassVar[str] = ""  # the word that a format's STORES must hold
+
+
+class FormatOptions(Section):
+    """The layout of the shipped files; one file of `export/formats/` each."""
+
+    format: str
+    STORES: ClassVar[frozenset[str]] = frozenset()  # schemes this format can hold

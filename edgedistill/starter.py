@@ -1,0 +1,140 @@
+"""A first recipe for a teacher and a data file, with a comment on every choice."""
+
+import os
+import re
+from pathlib import Path
+
+from edgedistill import yaml_text
+from edgedistill.errors import DataError, RecipeError
+from edgedistill.glance import DataGlance, TeacherGlance, at_data, at_teacher
+
+MOST_LABELS_LISTED = 30
+MAX_LENGTH = 128
+
+TEMPLATE = """\
+# {name}: a first recipe; look at it, then run: edgedistill build {file}
+# Every key and default: edgedistill schema. What would run, and for how long: edgedistill plan {file}
+name: {name}
+version: 0.1.0
+licence: {licence}  # SPDX id that the small model ships under; teacher and data have their say in it
+
+task:
+  kind: text_classification
+{labels}
+  max_length: {max_length}  # tokens; longer texts are cut
+
+teacher:
+  kind: transformers
+  model: {model}
+  licence: {teacher_licence}
+{fit}
+
+data:
+  # {rows} rows; validation, calibration and test are cut from them by hash where no file is given
+  train: {train}
+{more_data}
+  # challenge:  # other domains with the same labels; measured, never trained on
+  #   my_domain: {{source: jsonl, file: my_domain.jsonl}}
+
+student:
+  kind: static  # a table of token vectors: about a hundred times faster
+  # kind: layers  # some of the teacher's layers: slower, and closer to the teacher
+  # layers: 2
+
+distill:
+  epochs: 10
+  losses:
+    - {{loss: forward_kl, weight: {soft}, temperature: 2.0}}  # what the teacher says
+{gold}
+
+quantize:
+  - method: dynamic_int8
+
+export:
+  - format: onnx
+
+budget:  # a build that misses one of these exits with 3
+  min_retained_quality: 0.9
+"""
+
+
+def write(teacher: str, data: Path, out: Path) -> str:
+    """Write a recipe to `out`, and return one line on what it found.
+
+    Raises:
+        RecipeError: `out` exists.
+        DataError: the data file cannot be used.
+        ModelError: the teacher cannot be looked at.
+    """
+    if out.exists():
+        raise RecipeError(f"{out} exists and is not overwritten; name another file with --out")
+    texts, model = at_data(data), at_teacher(teacher)
+    if texts.label is None and model.labels is None:
+        raise DataError(
+            f"{data} has no label column, and {teacher} has no head: nothing says what to learn; add labels"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(recipe_text(texts, model, out), encoding="utf-8")
+    labelled = f"{len(texts.labels)} labels in {texts.label!r}" if texts.label else "no labels"
+    head = "a head for these labels" if _fits(texts, model) else "no head for these labels: it is fitted first"
+    return f"wrote {out}: {texts.rows} rows, texts in {texts.text!r}, {labelled}; the teacher has {head}"
+
+
+def recipe_text(texts: DataGlance, model: TeacherGlance, out: Path) -> str:
+    """Return the recipe's YAML; file names count from the folder of `out`."""
+    labels = model.labels if _fits(texts, model) else texts.labels
+    listed = f"  labels: [{', '.join(map(_word, labels or ()))}]  # in the order of the model's outputs"
+    train = {"source": texts.source, "file": _relative(texts.file, out)}
+    if texts.source != "text":
+        train |= {"text": texts.text, "label": texts.label or ""}
+    if texts.delimiter not in (None, ","):
+        train["delimiter"] = texts.delimiter or ","
+    where = {key: _relative(Path(value), out) if key == "path" else value for key, value in model.model.items()}
+    return TEMPLATE.format(
+        name=re.sub(r"[^a-z0-9]+", "-", texts.file.stem.lower()).strip("-") or "model",
+        file=out,
+        licence=_word(model.licence or "LicenseRef-unknown"),
+        labels=listed if len(labels or ()) <= MOST_LABELS_LISTED else "  # labels: taken from the data, sorted",
+        max_length=min(MAX_LENGTH, model.max_length or MAX_LENGTH),
+        model=_inline(where),
+        teacher_licence=_word(model.licence or "LicenseRef-unknown"),
+        fit=_FITTED if _fits(texts, model) else _TO_FIT,
+        rows=texts.rows,
+        train=_inline(train),
+        more_data=_OWN_TEST if texts.label else _NEEDED_TEST,
+        soft=0.9 if texts.label else 1.0,
+        gold=_GOLD if texts.label else "    # no gold labels to learn from",
+    )
+
+
+_FITTED = "  # its head knows these labels; nothing is fitted"
+_TO_FIT = """\
+  fit:  # it has no head for these labels: train one on the gold labels first
+    method: full  # or head: only what follows the layers; faster, and weaker
+    epochs: 3
+    learning_rate: 5e-5"""
+_OWN_TEST = "  # test: {source: jsonl, file: test.jsonl}  # held-out rows of your own"
+_NEEDED_TEST = """\
+  # No column looks like labels, so nothing can be measured yet: give labelled files for these two.
+  # validation: {source: jsonl, file: validation.jsonl}
+  # test: {source: jsonl, file: test.jsonl}"""
+_GOLD = "    - {loss: cross_entropy, weight: 0.1}  # what the gold label says"
+
+
+def _fits(texts: DataGlance, model: TeacherGlance) -> bool:
+    """Whether the teacher's own head tells apart what the data's labels name."""
+    return model.labels is not None and (texts.label is None or set(texts.labels) == set(model.labels))
+
+
+def _relative(file: Path, out: Path) -> str:
+    return Path(os.path.relpath(file.resolve(), out.parent.resolve())).as_posix()
+
+
+def _inline(values: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{key}: {_word(value) if value else 'null'}" for key, value in values.items()) + "}"
+
+
+def _word(text: str) -> str:
+    """Return `text` as YAML, in quotes only where they are needed inside brackets."""
+    plain = re.fullmatch(r"[\w./@+-]+", text) is not None and yaml_text.read(text).value == text
+    return text if plain else yaml_text.quoted(text)

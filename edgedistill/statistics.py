@@ -1,0 +1,1 @@
+from edgedistill.benchmark.statistics import *  # noqa: F403

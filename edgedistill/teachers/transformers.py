@@ -1,0 +1,167 @@
+"""A transformers checkpoint as teacher; one without a head for the task is first fitted on the gold labels.
+
+Fitting is a step of its own, cached and reported, because the teacher's own quality bounds the student's.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from edgedistill.errors import DataError, ModelError
+from edgedistill.recipe_sections import ModelReference, TrainingOptions
+from edgedistill.section import TeacherOptions
+from edgedistill.values import Corpus, Teacher, Training
+
+
+class FitOptions(TrainingOptions):
+    """How a checkpoint without a head learns the task; defaults as in BERT's own fine-tuning.
+
+    Source: Devlin et al. 2019, arXiv:1810.04805, appendix A.3 (2 to 4 epochs, 2e-5 to 5e-5, batch 16 or 32).
+    """
+
+    method: Literal["full", "head"] = Field("full", description="Train every weight, or only what follows the layers.")
+    epochs: int = Field(3, ge=1, description="Most passes over the labelled training rows.")
+    learning_rate: float = Field(5e-5, gt=0, description="Peak, after warm-up; a head alone wants about 1e-3.")
+
+
+class Options(TeacherOptions):
+    """Where the checkpoint lies, what it may be used for, and whether it must be fitted."""
+
+    kind: Literal["transformers"]
+    model: ModelReference
+    licence: str = Field(description="SPDX id of the licence that the checkpoint is under; goes into NOTICE.")
+    fit: FitOptions | None = Field(None, description="Train a head for the task's labels on the gold labels.")
+
+    SIGNALS: ClassVar[frozenset[str]] = frozenset({"labels", "logits", "hidden_states", "attentions"})
+
+
+def digest(options: Options, base: Path) -> str:
+    """Return what changes when the checkpoint's files change; cheap."""
+    from edgedistill.models.resolve import digest
+
+    return digest(options.model, base)
+
+
+def labels_of(options: Options, base: Path, cache: Path) -> tuple[str, ...] | None:
+    """Return the labels that the checkpoint's own head knows; None where it is to be fitted."""
+    from edgedistill.models.load import has_head, read_config
+    from edgedistill.models.resolve import resolve
+
+    if options.fit is not None:
+        return None
+    config = read_config(resolve(options.model, base, cache))
+    if not has_head(config):
+        raise ModelError(
+            f"{options.model.path or options.model.hub or options.model.folder} has no classification head; "
+            "add teacher.fit to train one on the gold labels, for example: fit: {method: full, epochs: 3}"
+        )
+    return tuple(str(config["id2label"][str(i)]) for i in range(len(config["id2label"])))
+
+
+def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Path) -> Teacher:
+    """Return the teacher, ready to answer for exactly the corpus' labels.
+
+    Args:
+        task: options of text_classification; its max_length cuts the texts.
+        base: the folder that relative paths start from.
+        folder: of this stage; the checkpoint goes to `checkpoint/`, what it was before fitting to `base/`.
+
+    Raises:
+        ModelError: the checkpoint cannot be used, or its labels are not the corpus'.
+        DataError: there is nothing to fit it on.
+    """
+    import torch
+
+    from edgedistill.files import sha256_of_tree
+    from edgedistill.models.load import load_encoder_with_new_head, load_tokenizer
+    from edgedistill.models.resolve import describe, resolve
+
+    progress = folder / "progress"
+    progress.mkdir(exist_ok=True)
+    source = resolve(options.model, base, progress)
+    tokenizer = load_tokenizer(source)
+    tokenizer.model_max_length = task.max_length
+    fitted: Training | None = None
+    if options.fit is None:
+        model = _with_known_labels(source, corpus.labels)
+    else:
+        torch.manual_seed(options.fit.seed)
+        model = load_encoder_with_new_head(source, corpus.labels)
+        shutil.copytree(source, folder / "base", dirs_exist_ok=True, ignore=_not_of_the_checkpoint)
+        tokenizer.save_pretrained(folder / "base")
+        fitted = _fit(model, tokenizer, options.fit, task.max_length, corpus, progress)
+    checkpoint = folder / "checkpoint"
+    model.save(checkpoint)
+    tokenizer.save_pretrained(checkpoint)
+    weights = sorted(checkpoint.glob("*.safetensors"))
+    return Teacher(
+        kind=options.kind,
+        source=describe(options.model),
+        revision=options.model.revision,
+        licence=options.licence,
+        task=task.kind,
+        labels=corpus.labels,
+        signals=options.SIGNALS,
+        checkpoint="checkpoint",
+        base="base" if fitted is not None else None,
+        weights_sha256=sha256_of_tree(checkpoint, weights),
+        source_weights_sha256=sha256_of_tree(source, list(source.glob("*.safetensors"))),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        weights_bytes=sum(file.stat().st_size for file in weights),
+        fit_method=options.fit.method if options.fit is not None else None,
+        fit=fitted,
+    )
+
+
+def _not_of_the_checkpoint(folder: str, names: list[str]) -> set[str]:
+    """Name what need not be copied beside config, weights and tokenizer: other frameworks' files and folders."""
+    kept = (".json", ".safetensors", ".txt", ".model")
+    return {name for name in names if not name.endswith(kept) or Path(folder, name).is_dir()}
+
+
+def _with_known_labels(source: Path, labels: tuple[str, ...]) -> Any:
+    from edgedistill.models.load import load_classifier
+
+    model = load_classifier(source)
+    if model.labels != labels:
+        raise ModelError(
+            f"the teacher's labels are {list(model.labels)}, the corpus' are {list(labels)}; "
+            "name task.labels in the teacher's order, or add teacher.fit to train a new head"
+        )
+    return model
+
+
+def _fit(model: Any, tokenizer: Any, options: FitOptions, max_length: int, corpus: Corpus, progress: Path) -> Training:
+    """Train `model` in place on the labelled training rows."""
+    import numpy as np
+
+    from edgedistill.corpus.read import read
+    from edgedistill.training.gold import GoldLabels
+    from edgedistill.training.loop import train
+    from edgedistill.training.rows import tokenize
+
+    train_rows, validation = read(corpus, "train"), read(corpus, "validation")
+    known = np.flatnonzero(train_rows.labels >= 0)
+    if len(known) == 0 or not (validation.labels >= 0).any():
+        raise DataError("teacher.fit needs gold labels in train and validation; give labelled rows, or leave fit out")
+    if options.method == "head":
+        _freeze_layers(model)
+    texts = [train_rows.texts[i] for i in known]
+    rows = tokenize(tokenizer, texts, max_length, progress / "ids.npy", progress / "offsets.npy")
+    held_out = tokenize(tokenizer, validation.texts, max_length, progress / "v_ids.npy", progress / "v_offsets.npy")
+    objective = GoldLabels(train_rows.labels[known], held_out, validation.labels, len(corpus.labels))
+    trained = train(model, rows, objective, options, progress / "training", "fitting the teacher")
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return trained
+
+
+def _freeze_layers(model: Any) -> None:
+    """Leave only what follows the embeddings and the layers to be trained: pooler and head."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, (torch.nn.Embedding, torch.nn.ModuleList)):
+            module.requires_grad_(False)

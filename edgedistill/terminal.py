@@ -1,0 +1,135 @@
+"""What the command line prints: tables of a plan, of models, of results, of a machine."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgedistill.report import units
+from edgedistill.results import BenchmarkResult, BudgetLine, Subject
+
+if TYPE_CHECKING:
+    from edgedistill.doctor import Finding
+    from edgedistill.models.anatomy import Anatomy
+    from edgedistill.planning import PlannedStage
+
+VERDICT_STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
+FIRST_WORKLOAD = "batch_1_short"
+
+
+def plan_table(stages: Iterable["PlannedStage"]) -> Table:
+    """Return what a build would do, stage by stage, with the totals of what would run."""
+    stages = tuple(stages)
+    table = _table("stage", "state", "why", "time", "size", title="plan")
+    for stage in stages:
+        why = "\n".join(stage.why) if stage.why else "" if stage.finished else "never ran"
+        state = Text("cached", "green") if stage.finished else Text("will run", "yellow")
+        _add(table, stage.stage, state, why, *_cost(stage.seconds, stage.bytes, measured=stage.finished))
+    to_run = [stage for stage in stages if not stage.finished]
+    seconds, sizes = sum(stage.seconds or 0 for stage in to_run), sum(stage.bytes or 0 for stage in to_run)
+    table.add_section()
+    _add(table, "total", f"{len(to_run)} of {len(stages)} run", "", *_cost(seconds, sizes, measured=not to_run))
+    return table
+
+
+def anatomy_table(models: Iterable["Anatomy"]) -> Table:
+    """Return what teacher and student weigh, and how many times the teacher weighs the others."""
+    models = tuple(models)
+    table = _table("model", "parameters", "float32 weights", "FLOPs per token", "of the first", title="models")
+    for model in models:
+        share = f"1/{units.significant(models[0].weights_bytes / model.weights_bytes, 2)}"
+        flops = units.rounded_count(model.flops_per_token)
+        _add(table, model.name, units.rounded_count(model.parameters), units.size(model.weights_bytes), flops, share)
+    return table
+
+
+def results_table(benchmark: BenchmarkResult) -> Table:
+    """Return the few numbers a person wants first; the report has the others."""
+    table = _table("model", "file", "p50, 1 short text", "speed-up", "peak memory", "test", "retained", title="results")
+    teacher = next(subject for subject in benchmark.subjects if subject.role == "teacher")
+    for subject in benchmark.subjects:
+        _add(table, *_result(subject, teacher))
+    if not benchmark.validity.valid:
+        table.caption = Text("not valid: " + "; ".join(benchmark.validity.reasons), "yellow")
+    return table
+
+
+def doctor_table(findings: Iterable["Finding"]) -> Table:
+    """Return what the machine and the installation are like."""
+    table = _table("what", "found", "state", "cure", title="doctor")
+    for finding in findings:
+        state = {True: Text("ok", "green"), False: Text("broken", "bold red"), None: Text("note", "dim")}[finding.good]
+        _add(table, finding.what, finding.found, state, finding.cure)
+    return table
+
+
+def show_end(console: Console, folder: Path) -> None:
+    """Print the end of a build: verdict, sentence, numbers, budget, and where everything lies.
+
+    Args:
+        console: where to print.
+        folder: the run folder; what is printed is read from its report.json.
+    """
+    said = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    benchmark = BenchmarkResult.model_validate(said["values"]["benchmark"]["value"])
+    console.print()
+    console.print(_verdict(said["verdict"]).append(f"  {said['sentence']}", "not bold default"))
+    console.print()
+    console.print(results_table(benchmark))
+    console.print()
+    for line in (BudgetLine.model_validate(line) for line in said["budget"]):
+        console.print(_verdict(line.verdict).append(f"  {_promise(line)}", "not bold default"))
+    for name in ("report.html",) if said["verdict"] == "FAIL" else ("report.html", "artifacts"):
+        console.print(Text(str(folder / name), "bold"), soft_wrap=True)
+
+
+def _verdict(verdict: str) -> Text:
+    return Text(verdict, VERDICT_STYLES[verdict])
+
+
+def _promise(line: BudgetLine) -> str:
+    return f"{line.subject}: {line.key}: {line.measured}; promised: {line.promise}"
+
+
+def _result(subject: Subject, teacher: Subject) -> list[str]:
+    timed = next((result for result in subject.workloads if result.workload == FIRST_WORKLOAD), None)
+    ratio = subject.speedup.get(FIRST_WORKLOAD)
+    quality = subject.quality.get("test")
+    retained = quality.retained if quality is not None else None
+    return [
+        subject.title,
+        units.size(subject.model_bytes),
+        units.duration(timed.latency.p50_s) if timed is not None else units.DASH,
+        units.times(ratio.median, units.ratio_digits(ratio))
+        if ratio is not None and subject is not teacher
+        else units.DASH,
+        units.size(subject.memory.peak_median_bytes),
+        units.share(quality.metric) if quality is not None else units.DASH,
+        f"{units.share(retained)} ({units.interval(retained)})" if retained is not None else units.DASH,
+    ]
+
+
+def _add(table: Table, *cells: str | Text) -> None:
+    """Add a row whose words are shown as they are; a plain string would be read as markup, `[gguf]` as a style."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
+def _cost(seconds: float | None, size_bytes: int | None, *, measured: bool) -> tuple[str, str]:
+    """Return time and size as text; what is an estimate says so."""
+    about = "" if measured else "~"
+    return (
+        units.DASH if seconds is None else f"{about}{units.duration(seconds, 2)}",
+        units.DASH if size_bytes is None else f"{about}{units.size(size_bytes, 2)}",
+    )
+
+
+def _table(*columns: str, title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        numeric = column not in ("stage", "state", "why", "model", "what", "found", "cure")
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    return table

@@ -1,0 +1,166 @@
+"""The training loop: AdamW, warm-up and cosine decay, clipping, early stopping, the best epoch kept, resumable.
+
+Nothing in a training depends on when it was interrupted: batches come from (seed, epoch), random numbers from
+(seed, step), the learning rate from the step, and all else is in the checkpoint.
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from edgedistill.errors import TrainingError
+from edgedistill.progress import bar
+from edgedistill.recipe_sections import TrainingOptions
+from edgedistill.training import checkpoint
+from edgedistill.training.rows import TokenRows, shuffled_batches
+from edgedistill.values import Epoch, Training
+
+CHECKPOINT_EVERY_S = 20.0
+
+
+class Objective(Protocol):
+    """What is minimised, and what tells a better epoch from a worse one."""
+
+    def loss(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        """Return a scalar for the logits, (batch, classes), of these training rows."""
+
+    def validate(self, model: Any) -> tuple[float, float]:
+        """Return loss (lower is better) and metric (higher is better) on the validation split."""
+
+
+def learning_rate_at(step: int, steps: int, options: TrainingOptions) -> float:
+    """Return the rate for step 0..steps-1: linear up to the peak, then half a cosine down to zero.
+
+    Source: Loshchilov, Hutter 2017, "SGDR", arXiv:1608.03983, equation 5, without restarts.
+    """
+    warmup = max(1, round(options.warmup * steps))
+    if step < warmup:
+        return options.learning_rate * (step + 1) / warmup
+    return options.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def train(
+    model: Any, rows: TokenRows, objective: Objective, options: TrainingOptions, progress: Path, what: str
+) -> Training:
+    """Train `model` in place and leave it with the weights of its best validation epoch, on the CPU.
+
+    Args:
+        model: maps ids and mask, both (batch, tokens) int64, to logits, (batch, classes).
+        rows: the training rows; `objective` knows their targets by row number.
+        progress: folder for the checkpoint and the best weights; the same folder resumes.
+        what: said beside the progress bar.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    accelerator = Accelerator(mixed_precision=options.mixed_precision)
+    optimizer = _optimizer(model, options)
+    state_file, best_file = progress / "state.safetensors", progress / "best.safetensors"
+    progress.mkdir(parents=True, exist_ok=True)
+    position = checkpoint.restore(state_file, model, optimizer) if state_file.exists() else checkpoint.Position()
+    model, optimizer = accelerator.prepare(model, optimizer)
+    bare = accelerator.unwrap_model(model)
+    batches_each = len(shuffled_batches(rows.lengths, options.batch_size, options.seed, 0))
+    steps = batches_each * options.epochs
+    saved_at = started = time.monotonic()
+    earlier = position.seconds
+    with bar(what, steps, "steps", done=position.step) as advance:
+        while position.step < steps and not _exhausted(position, options):
+            epoch, first = divmod(position.step, batches_each)
+            for batch in shuffled_batches(rows.lengths, options.batch_size, options.seed, epoch)[first:]:
+                value = _step(model, rows, batch, objective, options, accelerator, optimizer, position.step, steps)
+                position.step += 1
+                position.loss_sum += value * len(batch)
+                position.loss_rows += len(batch)
+                position.seconds = earlier + time.monotonic() - started
+                advance(1)
+                if time.monotonic() - saved_at > CHECKPOINT_EVERY_S and position.step % batches_each:
+                    checkpoint.save(state_file, bare, optimizer, position)
+                    saved_at = time.monotonic()
+            rate = learning_rate_at(position.step - 1, steps, options)
+            if _end_epoch(bare, objective, position, epoch + 1, rate):
+                checkpoint.save_weights(best_file, bare.state_dict())
+            if time.monotonic() - saved_at > CHECKPOINT_EVERY_S / 4:
+                checkpoint.save(state_file, bare, optimizer, position)
+                saved_at = time.monotonic()
+    bare.cpu()
+    bare.load_state_dict(load_file(best_file))
+    bare.eval()
+    curve = tuple(Epoch.model_validate(epoch) for epoch in position.curve)
+    return Training(
+        curve=curve, best_epoch=position.best_epoch, steps=position.step, seconds=position.seconds, rows=len(rows)
+    )
+
+
+def _optimizer(model: Any, options: TrainingOptions) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": options.weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=options.learning_rate, fused=True)
+
+
+def _step(
+    model: Any,
+    rows: TokenRows,
+    batch: np.ndarray,
+    objective: Objective,
+    options: TrainingOptions,
+    accelerator: Accelerator,
+    optimizer: Any,
+    step: int,
+    steps: int,
+) -> float:
+    """Take one optimizer step and return the batch's loss."""
+    torch.manual_seed((options.seed << 32) + step)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate_at(step, steps, options)
+    model.train()
+    ids, mask = rows.padded(batch)
+    with accelerator.autocast():
+        logits = model(torch.from_numpy(ids).to(accelerator.device), torch.from_numpy(mask).to(accelerator.device))
+    loss = objective.loss(logits.float(), batch)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"the loss is {value} at step {step + 1} of {steps}; lower learning_rate ({options.learning_rate:g}), "
+            "raise warmup, or check the data for empty texts"
+        )
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(model.parameters(), options.max_gradient_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return value
+
+
+def _end_epoch(
+    model: Any, objective: Objective, position: checkpoint.Position, epoch: int, learning_rate: float
+) -> bool:
+    """Validate, add a point to the curve, and say whether this epoch is the best so far."""
+    loss, metric = objective.validate(model)
+    position.curve.append(
+        {
+            "epoch": epoch,
+            "train_loss": position.loss_sum / max(1, position.loss_rows),
+            "validation_loss": loss,
+            "validation_metric": metric,
+            "learning_rate": learning_rate,
+        }
+    )
+    position.loss_sum, position.loss_rows = 0.0, 0
+    better = (metric, -loss) > (position.best_metric, -position.best_loss)
+    if better:
+        position.best_epoch, position.best_metric, position.best_loss = epoch, metric, loss
+    return better
+
+
+def _exhausted(position: checkpoint.Position, options: TrainingOptions) -> bool:
+    """Whether patience is over: too many epochs have ended without a better one."""
+    return bool(position.curve) and len(position.curve) - position.best_epoch >= options.patience

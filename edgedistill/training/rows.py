@@ -1,0 +1,86 @@
+"""Token ids of many texts, on disk and memory-mapped, and the batches that training draws from them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TEXTS_AT_ONCE = 4096
+BATCHES_SORTED_TOGETHER = 50
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Ids of every row: row i is ids[offsets[i]:offsets[i + 1]]."""
+
+    ids: np.ndarray  # (tokens of all rows,) int32
+    offsets: np.ndarray  # (rows + 1,) int64
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, (rows,) int64."""
+        lengths: np.ndarray = np.diff(self.offsets)
+        return lengths
+
+    def padded(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids and mask of these rows, both (batch, tokens) int64, padded with 0 on the right.
+
+        What stands under a mask of 0 is never read, so the padding id does not matter.
+        """
+        lengths = self.lengths[rows]
+        ids = np.zeros((len(rows), int(lengths.max())), dtype=np.int64)
+        mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+        for i, row in enumerate(rows):
+            ids[i, : lengths[i]] = self.ids[self.offsets[row] : self.offsets[row + 1]]
+        return ids, mask
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int, ids_file: Path, offsets_file: Path) -> TokenRows:
+    """Write the token ids of `texts` to the two .npy files, a few thousand texts at a time, and map them."""
+    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    parts: list[np.ndarray] = []
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        batch = list(texts[start : start + TEXTS_AT_ONCE])
+        encoded = tokenizer(batch, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
+        parts += [np.asarray(row, dtype=np.int32) for row in encoded]
+        offsets[start + 1 : start + len(batch) + 1] = [len(row) for row in encoded]
+    np.save(offsets_file, offsets.cumsum())
+    np.save(ids_file, np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32))
+    return mapped(ids_file, offsets_file)
+
+
+def mapped(ids_file: Path, offsets_file: Path) -> TokenRows:
+    """Return the rows of two .npy files without reading them into memory."""
+    return TokenRows(np.load(ids_file, mmap_mode="r"), np.load(offsets_file, mmap_mode="r"))
+
+
+def shuffled_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Return every row once, in batches of like length, in an order that (seed, epoch) alone decides.
+
+    Args:
+        lengths: (rows,) int; tokens of each row.
+
+    Returns:
+        Arrays of row numbers, each of `batch_size` rows but the last of a bucket.
+    """
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths))
+    batches: list[np.ndarray] = []
+    together = batch_size * BATCHES_SORTED_TOGETHER
+    for start in range(0, len(order), together):
+        bucket = order[start : start + together]
+        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def ordered_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield every row once, short ones first, always the same way: for evaluation."""
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

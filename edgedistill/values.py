@@ -1,0 +1,299 @@
+"""The values that stages hand to each other.
+
+Each is frozen, and says on disk (`result.json` in its stage's folder) exactly what it says in Python. Files
+that belong to a value lie in that folder; `value.path(relative)` finds them. What benchmark and report say
+is in `results.py`.
+"""
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_serializer
+
+
+def _inside(path: PurePosixPath) -> PurePosixPath:
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{path} leaves the stage folder")
+    return path
+
+
+RelativePath = Annotated[PurePosixPath, AfterValidator(_inside)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Value(BaseModel):
+    """A frozen part of what a stage says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StageValue(Value):
+    """What a stage returns; `run.py` writes it as `result.json`, last, so where that file is, the stage finished."""
+
+    _folder: Path = PrivateAttr()
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return the value that the finished stage in `folder` made."""
+        value = cls.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
+        value._folder = folder
+        return value
+
+    @property
+    def folder(self) -> Path:
+        """The stage's folder, absolute."""
+        return self._folder
+
+    def path(self, relative: PurePosixPath) -> Path:
+        """Return where a file of this value lies."""
+        return self._folder / relative
+
+
+class Metric(Value):
+    """A number on held-out items, with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int = Field(ge=1, description="Items it was measured on.")
+
+
+# --- corpus ---------------------------------------------------------------------------------------------------
+
+
+class Split(Value):
+    """Rows that are used for one purpose, as a parquet file with columns text, label, row_hash.
+
+    `label` is an index into the corpus' labels, -1 where the row has none. `row_hash` is the first 16 hex digits
+    of the SHA-256 of the text as stored, and is what ties a cached teacher output to its very input.
+    """
+
+    file: RelativePath
+    rows: int = Field(ge=0)
+    labelled_rows: int = Field(ge=0)
+    label_counts: dict[str, int]
+    exact_duplicates_removed: int = Field(ge=0)
+    near_duplicates_removed: int = Field(ge=0)
+    conflicting_rows_removed: int = Field(ge=0, description="Same text, different labels: no one can be right on both.")
+    sha256: Sha256
+
+
+class Overlap(Value):
+    """Rows of `removed_from` that also stand (exactly or nearly) in `kept_in`; they were taken out."""
+
+    kept_in: str
+    removed_from: str
+    exact: int = Field(ge=0)
+    near: int = Field(ge=0)
+
+
+class Corpus(StageValue):
+    """Disjoint splits. Names: train, validation, calibration, test, and `challenge.<name>` for each other domain."""
+
+    labels: tuple[str, ...] = Field(min_length=2, description="In the order of the model's logits.")
+    splits: dict[str, Split]
+    overlaps: tuple[Overlap, ...]
+    near_duplicate_rule: str = Field(description="What counts as nearly the same text, in words.")
+    sources: dict[str, Sha256 | str] = Field(description="Content hash of each source file, or hub id and revision.")
+
+    @property
+    def evaluation_splits(self) -> tuple[str, ...]:
+        """The held-out splits that quality is reported on: test first, then the challenge sets."""
+        return ("test", *sorted(name for name in self.splits if name.startswith("challenge.")))
+
+
+# --- teacher, signals, student -------------------------------------------------------------------------------
+
+
+class Epoch(Value):
+    """One pass over the training rows."""
+
+    epoch: int = Field(ge=1)
+    train_loss: float
+    validation_loss: float
+    validation_metric: float
+    learning_rate: float
+
+
+class Training(Value):
+    """How a model came by its weights."""
+
+    curve: tuple[Epoch, ...]
+    best_epoch: int
+    steps: int
+    seconds: float = Field(description="Wall time of training, over all interruptions.")
+    rows: int
+
+
+class Check(Value):
+    """A pre-flight check that held."""
+
+    name: str
+    value: float
+    limit: str
+    explanation: str
+
+
+class Evaluation(Value):
+    """A model's logits on the held-out splits: float32 .npy of (rows, classes), and its metric."""
+
+    logits: dict[str, RelativePath]
+    metrics: dict[str, Metric]
+
+
+class Teacher(StageValue):
+    """A checkpoint that can do the task, with a head for exactly the corpus' labels."""
+
+    kind: str
+    source: str = Field(description="Where the checkpoint came from, as a person would cite it.")
+    revision: str | None
+    licence: str
+    task: str
+    labels: tuple[str, ...]
+    signals: frozenset[str]
+    checkpoint: RelativePath = Field(description="Folder with config.json, model.safetensors and tokenizer files.")
+    base: RelativePath | None = Field(description="The checkpoint before fitting; None where nothing was fitted.")
+    weights_sha256: Sha256
+    source_weights_sha256: Sha256
+    parameters: int
+    weights_bytes: int
+    fit_method: Literal["full", "head"] | None
+    fit: Training | None
+
+    @field_serializer("signals", when_used="json")
+    def _in_order(self, signals: frozenset[str]) -> list[str]:
+        return sorted(signals)  # a set has another order in every process, and a file must not
+
+
+class SignalSplit(Value):
+    """One split as the teacher read it and what it said; all files are memory-mapped .npy."""
+
+    rows: int
+    token_ids: RelativePath = Field(description="(tokens of all rows,) int32, rows one after another.")
+    offsets: RelativePath = Field(description="(rows + 1,) int64; row i is token_ids[offsets[i]:offsets[i + 1]].")
+    row_hashes: RelativePath = Field(description="(rows,) 16 ASCII bytes, equal to the corpus' row_hash.")
+    logits: RelativePath = Field(description="(rows, classes) float32.")
+    labels: RelativePath = Field(description="(rows,) int64; -1 where the row has no gold label.")
+
+
+class Signals(StageValue):
+    """The teacher's outputs on every split, computed once."""
+
+    splits: dict[str, SignalSplit]
+    tokenizer_sha256: Sha256
+    teacher_weights_sha256: Sha256
+    metrics: dict[str, Metric] = Field(description="The teacher's own metric on each labelled split.")
+    seconds: float
+    rows: int
+
+
+class Student(StageValue):
+    """A small model that learned from the teacher (or, as a control, without it)."""
+
+    kind: str
+    checkpoint: RelativePath = Field(description="Folder with config.json, model.safetensors and tokenizer files.")
+    initialised_from: str
+    parameters: int
+    weights_bytes: int
+    flops_per_token: int
+    training: Training
+    preflight: tuple[Check, ...]
+    evaluation: Evaluation
+    weights_sha256: Sha256
+
+
+class Baseline(Value):
+    """A cheap model that a student must beat to be worth anything."""
+
+    name: Literal["tfidf_linear", "majority"]
+    description: str
+    evaluation: Evaluation
+
+
+class Controls(StageValue):
+    """What tells distillation from quality that comes for free."""
+
+    baselines: tuple[Baseline, ...]
+    no_teacher: Evaluation | None = Field(description="The same student trained on gold labels alone.")
+    no_teacher_training: Training | None
+    no_teacher_initialised_from: str | None
+    skipped: str | None = Field(description="Why a control is missing, in words; None where all ran.")
+
+
+# --- quantize, export -----------------------------------------------------------------------------------------
+
+
+class QuantizedTensor(Value):
+    """One weight, as it is stored."""
+
+    name: str
+    shape: tuple[int, ...]
+    scheme: str = Field(description="float32, or e.g. int8 per_channel symmetric")
+    bits: int
+    code_limit: int | None = Field(description="Codes lie in -code_limit..code_limit; None for float.")
+    stored_bytes: int
+    max_error_in_steps: float = Field(ge=0, le=0.5001, description="Largest rounding error, in units of the scale.")
+
+
+class QuantizedModel(StageValue):
+    """A student whose every stored number is decided."""
+
+    method: str
+    scheme: str
+    tensors: tuple[QuantizedTensor, ...]
+    weights: RelativePath = Field(description="safetensors: <name>.codes, <name>.scales, and what stayed float.")
+    weights_bytes: int
+    weights_sha256: Sha256
+    reduced_range: bool
+    reduced_range_reason: str
+    evaluation: Evaluation = Field(description="Simulated in PyTorch, before any export.")
+
+
+class ParityCheck(Value):
+    """How far an exported file's logits are from its checkpoint's, on the same inputs."""
+
+    max_abs_diff: float
+    tolerance: float | None = Field(description="None where it is a measurement, not a gate.")
+    top1_agreement: float
+    inputs: int
+    worst: str = Field(description="The input with the largest difference, in words.")
+
+
+class Parity(Value):
+    """The proof that export changed no number."""
+
+    exact: ParityCheck = Field(description="Graph optimizations off: must agree to float rounding.")
+    deployed: ParityCheck = Field(description="The runtime's default session, as users run it.")
+    weights_bit_equal: bool = Field(description="Every stored code and scale equals what quantize decided.")
+    tokenizer_texts: int = Field(description="Texts on which every runtime's tokenizer gave the same ids.")
+
+
+class Variant(Value):
+    """One model file of an artifact."""
+
+    name: str = Field(description="float32, or the quantization method.")
+    scheme: str
+    file: RelativePath = Field(description="Relative to the artifact's folder, e.g. onnx/model_quantized.onnx.")
+    sha256: Sha256
+    size_bytes: int = Field(gt=0)
+    opset: int
+    ir_version: int
+    exporter: str
+    exporters_refused: tuple[str, ...] = Field(description="Exporters tried before, each with why it was refused.")
+    parity: Parity
+
+
+class Artifact(StageValue):
+    """A folder that stock tools load with nothing of ours."""
+
+    format: str
+    runtime: str = Field(description="A word of runtimes/.")
+    root: RelativePath = Field(description="The folder to ship, inside the stage's folder.")
+    variants: tuple[Variant, ...]
+    shared_files: dict[str, Sha256] = Field(
+        description="Tokenizer, config, licence: what every variant needs beside it."
+    )
+    shared_bytes: int
+    teacher: Variant | None = Field(description="The teacher in the same format, to compare against; never shipped.")
+    teacher_root: RelativePath | None
+    recipe_sha256: Sha256 = Field(description="Of the recipe sections that decide the files' bytes.")

@@ -1,0 +1,150 @@
+"""Sections that cannot work together are found before any work, and a check runs as soon as its sections are valid."""
+
+import inspect
+from types import ModuleType
+from typing import Any, ClassVar
+
+import pytest
+from recipe_texts import GOOD
+
+from edgedistill import agreement, registry, yaml_text
+from edgedistill.agreement import problems_between
+from edgedistill.recipe import Recipe
+from edgedistill.section import FormatOptions, LossOptions, MethodOptions, StudentOptions, TeacherOptions
+
+
+@pytest.fixture(scope="module")
+def sections() -> dict[str, Any]:
+    recipe = Recipe.model_validate(yaml_text.read(GOOD).value)
+    return {name: getattr(recipe, name) for name in Recipe.model_fields}
+
+
+def _keys(sections: dict[str, Any], **changed: Any) -> list[str]:
+    return [key for key, _ in problems_between({**sections, **changed})]
+
+
+class Mute(TeacherOptions):
+    kind: str = "mute"
+    SIGNALS: ClassVar[frozenset[str]] = frozenset({"text"})
+
+
+class Other(LossOptions):
+    loss: str = "other"
+    NEEDS: ClassVar[frozenset[str]] = frozenset({"hidden_states", "logits"})
+
+
+class Blocks(MethodOptions):
+    method: str = "blocks"
+    SCHEME: ClassVar[str] = "ggml_blocks"
+
+
+class Ranker(StudentOptions):
+    kind: str = "ranker"
+    TASKS: ClassVar[frozenset[str]] = frozenset({"ranking"})
+
+
+def test_a_good_recipe_has_no_problem(sections: dict[str, Any]) -> None:
+    assert problems_between(sections) == []
+
+
+def test_every_check_names_sections_of_the_recipe() -> None:
+    for check in agreement.CHECKS:
+        assert inspect.signature(check).parameters.keys() <= Recipe.model_fields.keys(), check.__name__
+
+
+def test_every_check_of_the_module_is_run() -> None:
+    written: set[object] = {
+        function
+        for name, function in vars(agreement).items()
+        if inspect.isfunction(function) and set(inspect.signature(function).parameters) <= Recipe.model_fields.keys()
+    } - {agreement._labelled}
+    assert written == set(agreement.CHECKS)
+
+
+@pytest.mark.parametrize("check", agreement.CHECKS)
+def test_a_check_waits_for_its_sections(check: Any, sections: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = tuple(inspect.signature(check).parameters)
+    ran: list[str] = []
+
+    def spy(**given: Any) -> list[tuple[str, str]]:
+        ran.append(",".join(given))
+        return []
+
+    spy.__signature__ = inspect.signature(check)  # type: ignore[attr-defined]
+    monkeypatch.setattr(agreement, "CHECKS", (spy,))
+    for missing in needed:
+        problems_between({name: value for name, value in sections.items() if name != missing})
+    assert not ran
+    problems_between({name: sections[name] for name in needed})
+    assert ran == [",".join(needed)]
+
+
+def test_a_loss_needs_what_the_teacher_gives(sections: dict[str, Any]) -> None:
+    assert _keys(sections, teacher=Mute()) == ["distill.losses[0].loss"]
+    distill = sections["distill"].model_copy(update={"losses": (*sections["distill"].losses, Other())})
+    found = problems_between({**sections, "distill": distill, "teacher": Mute()})
+    assert [key for key, _ in found] == ["distill.losses[0].loss", "distill.losses[2].loss", "distill.losses[2].loss"]
+    assert "'other' needs the teacher's hidden_states, and a teacher of kind 'mute' gives: text" in found[1][1]
+
+
+def test_gold_labels_are_asked_of_the_training_rows(sections: dict[str, Any]) -> None:
+    unlabelled = sections["data"].train.model_copy(update={"label": None})
+    data = sections["data"].model_copy(update={"train": unlabelled})
+    assert sorted(_keys(sections, data=data)) == ["distill.losses[1].loss", "teacher.fit"]
+    text = registry.load("edgedistill.corpus.sources", "text").Options(source="text", file="a.txt")
+    data = sections["data"].model_copy(update={"train": text})
+    assert sorted(_keys(sections, data=data)) == ["distill.losses[1].loss", "teacher.fit"]
+
+
+def test_some_format_stores_every_scheme(sections: dict[str, Any]) -> None:
+    found = problems_between({**sections, "quantize": (*sections["quantize"], Blocks())})
+    assert [key for key, _ in found] == ["quantize[1].method"]
+    assert "ggml_blocks" in found[0][1]
+    assert "'onnx' stores:" in found[0][1]
+
+
+def test_a_student_does_the_task(sections: dict[str, Any]) -> None:
+    assert _keys(sections, student=Ranker()) == ["student.kind"]
+
+
+@pytest.mark.parametrize(("section", "key"), [("quantize", "quantize[1].method"), ("export", "export[1].format")])
+def test_nothing_is_named_twice(sections: dict[str, Any], section: str, key: str) -> None:
+    assert _keys(sections, **{section: sections[section] * 2}) == [key]
+
+
+def test_no_loss_is_named_twice(sections: dict[str, Any]) -> None:
+    distill = sections["distill"].model_copy(update={"losses": sections["distill"].losses * 2})
+    assert _keys(sections, distill=distill) == ["distill.losses[2].loss", "distill.losses[3].loss"]
+
+
+def test_something_is_exported(sections: dict[str, Any]) -> None:
+    assert _keys(sections, export=()) == ["export"]
+
+
+def test_the_target_is_a_file_and_runs_the_format(sections: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = sections["benchmark"].model_copy(update={"target": "toaster"})
+    assert _keys(sections, benchmark=nowhere) == ["benchmark.target"]
+    load = registry.load
+
+    def load_other(package: str, name: str) -> ModuleType:
+        module = load(package, name)
+        if package == agreement.FORMATS:
+            module = ModuleType(name)
+            module.RUNTIME = "abacus"  # type: ignore[attr-defined]
+        return module
+
+    monkeypatch.setattr(registry, "load", load_other)
+    found = problems_between(sections)
+    assert [key for key, _ in found] == ["export[0].format"]
+    assert "'abacus'" in found[0][1]
+
+
+def test_a_recipe_made_in_code_is_held_to_the_same(sections: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"export: names no format"):
+        Recipe.model_validate({**sections, "export": ()})
+
+
+def test_every_format_says_its_runtime() -> None:
+    for name in registry.names(agreement.FORMATS):
+        assert registry.load(agreement.FORMATS, name).RUNTIME in registry.names("edgedistill.runtimes")
+    assert issubclass(registry.load(agreement.FORMATS, "onnx").Options, FormatOptions)

@@ -1,0 +1,143 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_artifact import texts, write_onnx
+
+from edgedistill.benchmark import process
+from edgedistill.benchmark.jobs import AnswersJob, LatencyAnswer, LatencyJob
+from edgedistill.errors import StageError
+from edgedistill.provenance import PACKAGE
+from edgedistill.runtimes import onnxruntime
+
+HEAVY = {"torch", "transformers", "pydantic", "onnx", "rich", "datasets", "pandas", "sklearn"}
+TEXTS = texts(32)
+WORKLOADS = {"batch_1": [[text] for text in TEXTS], "batch_8": [TEXTS[i::4] for i in range(4)]}
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("artifact")
+    write_onnx(root, "onnx/model.onnx")
+    write_onnx(root, "onnx/model_quantized.onnx", int8=True)
+    return root
+
+
+def job(root: Path, file: str = "onnx/model.onnx") -> LatencyJob:
+    return LatencyJob("onnxruntime", str(root), file, 1, WORKLOADS, calls=5, seconds=0.01, kernels=True)
+
+
+@pytest.mark.parametrize("file", ["onnx/model.onnx", "onnx/model_quantized.onnx"])
+def test_a_fresh_process_times_the_model_and_gives_the_answers_it_timed(artifact: Path, file: str) -> None:
+    found = LatencyAnswer.read(process.run(job(artifact, file), "tiny"))
+    here = onnxruntime.load(artifact, file, threads=1)
+    for name, batches in WORKLOADS.items():
+        timing = found.workloads[name]
+        assert len(timing.whole_ns) == len(timing.model_ns) >= 5
+        assert len(timing.whole_ns) % len(batches) == 0, "whole cycles"
+        assert (np.array(timing.model_ns) > 0).all()
+        assert (np.array(timing.whole_ns) > timing.model_ns).all()
+        assert timing.noise.wall_s >= sum(timing.whole_ns) * 1e-9
+        expected = [here.run(here.encode(batch)) for batch in batches]
+        assert np.allclose(timing.logits, expected, atol=1e-6)
+    lengths = [here.encode([text])["attention_mask"].sum() for text in TEXTS]
+    assert found.workloads["batch_1"].tokens == np.median(lengths)
+    assert 10e6 < found.imported_bytes < found.peak_bytes < 300e6
+    assert found.load_s > 0
+    assert any("[int8]" in kernel for kernel in found.kernels) is ("quantized" in file)
+
+
+def imported_by(statement: str) -> set[str]:
+    script = f"import sys\n{statement}\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        env=process.environment(1),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_the_measuring_process_imports_its_runtime_and_nothing_heavy() -> None:
+    found = imported_by("import edgedistill.benchmark.worker, edgedistill.runtimes.onnxruntime")
+    assert {"onnxruntime", "tokenizers", "numpy"} <= found
+    assert not found & HEAVY
+    assert imported_by("import edgedistill.results") & HEAVY == {"pydantic"}, "the check can fail"
+
+
+def test_a_fresh_process_runs_this_package_with_these_threads_and_reports_nothing_home(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    found = process.environment(2)
+    assert found["PYTHONPATH"].split(os.pathsep) == [str(PACKAGE.parent), "elsewhere"]
+    assert (found["ORT_DISABLE_TELEMETRY"], found["HF_HUB_OFFLINE"]) == ("1", "1")
+    assert (found["OMP_NUM_THREADS"], found["RAYON_NUM_THREADS"], found["TOKENIZERS_PARALLELISM"]) == ("2", "2", "true")
+    assert process.environment(1)["TOKENIZERS_PARALLELISM"] == "false"
+
+
+def test_a_process_that_fails_is_an_error_with_the_end_of_what_it_said(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="the student: the process that measures latency ended with code 1:") as caught:
+        process.run(job(tmp_path), "the student")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 1 + process.LAST_LINES
+    assert str(tmp_path) in lines[-1], "the runtime's own reason comes last"
+
+
+def test_a_process_that_takes_too_long_is_ended(artifact: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(StageError, match=r"tiny: .* did not end within 0\.2 s"):
+        process.run(job(artifact), "tiny", timeout_s=0.2)
+    assert time.monotonic() - started < 5
+
+
+def test_a_process_that_is_killed_says_by_what(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends_itself = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", ends_itself))
+    with pytest.raises(StageError, match=r"was ended by SIGKILL; is there enough memory\?"):
+        process.run(job(artifact), "tiny")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_a_measuring_process_dies_with_the_build_that_asked() -> None:
+    waits = "print(os.getpid(), flush=True); time.sleep(60)"
+    child = f"import os, time; from edgedistill.benchmark import worker; worker._die_with_parent(); {waits}"
+    parent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], env=process.environment(1), stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        orphan = int(running.stdout.readline())
+        running.kill()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{orphan}/stat").exists() and time.monotonic() < deadline:
+        if Path(f"/proc/{orphan}/stat").read_text().rpartition(") ")[2].startswith("Z"):
+            break  # dead, and only waiting for someone to read its end
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{orphan}/stat").exists()
+
+
+def test_answers_do_not_depend_on_the_process_that_gives_them(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "test.json").write_text(json.dumps(TEXTS), encoding="utf-8")
+    asked = AnswersJob(
+        "onnxruntime", str(artifact), "onnx/model_quantized.onnx", 1, WORKLOADS, batch_size=8,
+        splits={str(tmp_path / "test.json"): str(tmp_path / "test.npy")},
+    )  # fmt: skip
+    said = process.run(asked, "tiny")
+    first = np.load(tmp_path / "test.npy")
+    timed = LatencyAnswer.read(process.run(job(artifact, "onnx/model_quantized.onnx"), "tiny"))
+    again = process.run(asked, "tiny")
+    assert said == again
+    assert np.array_equal(first, np.load(tmp_path / "test.npy"))
+    assert first.shape == (32, 2)
+    assert said["labels"] == ["negative", "positive"]
+    for name, batches in said["logits"].items():
+        assert np.array_equal(np.array(batches), np.array(timed.workloads[name].logits))

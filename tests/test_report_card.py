@@ -1,0 +1,112 @@
+import io
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from report_benchmark import NASTY, benchmark, latency
+from report_values import evidence, nasty_evidence, variant
+from tiny_artifact import LABELS, texts, write_onnx
+
+from edgedistill.report import loading
+from edgedistill.report.card import model_card
+from edgedistill.report.evidence import Evidence
+from edgedistill.results import BenchmarkResult, Validity
+
+
+def card_of(made: Evidence) -> str:
+    return model_card(
+        made.recipe,
+        corpus=made.corpus,
+        teacher=made.teacher,
+        student=made.student,
+        quantized=made.quantized,
+        artifact=made.artifacts["onnx"],
+        benchmark=made.benchmark,
+    )
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    _, head, _ = card.split("---\n", 2)
+    loaded: dict[str, Any] = yaml.safe_load(head)
+    return loaded
+
+
+def measured_on_another_day() -> BenchmarkResult:
+    """Return the same quality with every time, memory and circumstance changed."""
+    result, subjects = benchmark(), []
+    for one in result.subjects:
+        workloads = [each.model_copy(update={"latency": latency(0.5), "items_per_s": 3.0}) for each in one.workloads]
+        memory = one.memory.model_copy(update={"peak_median_bytes": 1, "peak_max_bytes": 2})
+        update = {"workloads": tuple(workloads), "memory": memory, "load_median_s": 9.0, "speedup": {}, "kernels": {}}
+        subjects.append(one.model_copy(update=update))
+    environment = result.environment.model_copy(update={"cpu": "another CPU", "operating_system": "another system"})
+    validity = Validity(valid=False, reasons=("noise",))
+    update = {
+        "subjects": tuple(subjects),
+        "environment": environment,
+        "validity": validity,
+        "seconds": 1.0,
+        "rounds": 9,
+    }
+    return result.model_copy(update=update)
+
+
+def test_the_card_does_not_depend_on_time_memory_or_machine() -> None:
+    assert card_of(evidence()) == card_of(evidence(measured=measured_on_another_day()))
+
+
+def test_the_card_does_depend_on_quality() -> None:
+    result = benchmark()
+    quality = result.subjects[0].quality
+    subjects = (*result.subjects[:-1], result.subjects[-1].model_copy(update={"quality": quality}))
+    assert card_of(evidence()) != card_of(evidence(measured=result.model_copy(update={"subjects": subjects})))
+
+
+def test_the_hub_can_read_the_front_matter() -> None:
+    head = front_matter(card_of(evidence()))
+    assert head["base_model"] == "org/MiniLM-L6"
+    assert head["license"] == "mit"
+    assert head["pipeline_tag"] == "text-classification"
+    results = head["model-index"][0]["results"]
+    values = {(one["dataset"]["name"], metric["name"]): metric["value"] for one in results for metric in one["metrics"]}
+    assert values["test", "accuracy, dynamic_int8"] == pytest.approx(0.801)
+    assert {name for name, _ in values} == {"test", "amazon", "news", "tweets"}
+
+
+def test_a_teacher_that_is_not_on_the_hub_is_no_base_model() -> None:
+    made = evidence()
+    teacher = made.teacher.model_copy(update={"source": "models/mine", "revision": None})
+    card = model_card(
+        made.recipe, corpus=made.corpus, teacher=teacher, student=made.student, quantized=made.quantized,
+        artifact=made.artifacts["onnx"], benchmark=made.benchmark,
+    )  # fmt: skip
+    assert "base_model" not in front_matter(card)
+    assert "models/mine" in card
+
+
+def test_odd_labels_stay_text() -> None:
+    card = card_of(nasty_evidence())
+    assert NASTY not in card
+    assert "<script" not in card
+    assert "label number 23" in card
+    assert "No control was run" in card
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the lines are short; a script's end closes its files
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_lines_that_load_an_artifact_run_and_answer_as_our_own_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, int8: bool
+) -> None:
+    from edgedistill.runtimes import onnxruntime
+
+    one = variant("dynamic_int8" if int8 else "float32", 1000)
+    write_onnx(tmp_path, str(one.file), int8=int8, seed=3)
+    monkeypatch.chdir(tmp_path)
+    ours = onnxruntime.load(tmp_path, str(one.file), threads=1)
+    for text in texts(8):
+        heard = io.StringIO()
+        with redirect_stdout(heard):
+            exec(loading.lines(one).replace("a text to classify", text), {})
+        assert heard.getvalue().strip() == LABELS[int(ours.run(ours.encode([text])).argmax())]
