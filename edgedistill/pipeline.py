@@ -105,7 +105,7 @@ def stages(recipe: Recipe, base: Path) -> dict[str, Stage]:
     quantized = tuple(f"quantize-{options.method}" for options in recipe.quantize)
     for layout in recipe.export:
         add(
-            f"export-{layout.format}", "export", ("export", "runtimes", "quantize/operators.py"),
+            f"export-{layout.format}", "export", ("export", "runtimes", "models"),
             ("teacher", "student", *quantized),
             options=layout, name=recipe.name, version=recipe.version, licence=recipe.licence,
             recipe_sha256=recipe_sha256(recipe), versions={**trainers, **versions("onnx", "onnxscript", "onnxruntime")},

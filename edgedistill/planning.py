@@ -12,7 +12,7 @@ from typing import Any
 from edgedistill import registry
 from edgedistill.files import size_of
 from edgedistill.models.anatomy import Anatomy, layers_of, of_encoder
-from edgedistill.models.load import read_config
+from edgedistill.models.config_json import read_config
 from edgedistill.recipe import Recipe
 
 FLOPS_PER_S = 4e10  # what two ordinary cores reach on matrices of this size

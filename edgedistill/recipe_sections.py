@@ -48,7 +48,7 @@ class SplitOptions(Section):
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> Self:
-        if self.validation + self.calibration + self.test > 0.6:
+        if self.validation + self.calibration + self.test > 0.6 + 1e-9:
             raise ValueError("validation + calibration + test must leave at least 0.4 of the rows to train on")
         return self
 

@@ -26,7 +26,7 @@ def plan_table(stages: Iterable["PlannedStage"]) -> Table:
     stages = tuple(stages)
     table = _table("stage", "state", "why", "time", "size", title="plan")
     for stage in stages:
-        why = "\n".join(stage.why) if stage.why else "" if stage.finished else "never ran"
+        why = "\n".join(map(_reason, stage.why)) if stage.why else "" if stage.finished else "never ran"
         state = Text("cached", "green") if stage.finished else Text("will run", "yellow")
         _add(table, stage.stage, state, why, *_cost(stage.seconds, stage.bytes, measured=stage.finished))
     to_run = [stage for stage in stages if not stage.finished]
@@ -39,11 +39,13 @@ def plan_table(stages: Iterable["PlannedStage"]) -> Table:
 def anatomy_table(models: Iterable["Anatomy"]) -> Table:
     """Return what teacher and student weigh, and how many times the teacher weighs the others."""
     models = tuple(models)
-    table = _table("model", "parameters", "float32 weights", "FLOPs per token", "of the first", title="models")
+    table = _table("model", "parameters", "float32 weights", "FLOPs per token", "smaller", title="models")
     for model in models:
-        share = f"1/{units.significant(models[0].weights_bytes / model.weights_bytes, 2)}"
+        smaller = (
+            units.times(models[0].weights_bytes / model.weights_bytes, 2) if model is not models[0] else units.DASH
+        )
         flops = units.rounded_count(model.flops_per_token)
-        _add(table, model.name, units.rounded_count(model.parameters), units.size(model.weights_bytes), flops, share)
+        _add(table, model.name, units.rounded_count(model.parameters), units.size(model.weights_bytes), flops, smaller)
     return table
 
 
@@ -85,6 +87,14 @@ def show_end(console: Console, folder: Path) -> None:
         console.print(_verdict(line.verdict).append(f"  {_promise(line)}", "not bold default"))
     for name in ("report.html",) if said["verdict"] == "FAIL" else ("report.html", "artifacts"):
         console.print(Text(str(folder / name), "bold"), soft_wrap=True)
+
+
+def _reason(difference: str) -> str:
+    """Return a difference in a stage's needs as a person would say it; hashes say nothing to one."""
+    key = difference.partition(":")[0]
+    if key == "code":
+        return "edgedistill's own code for it changed"
+    return f"{key.removeprefix('after.')} runs again" if key.startswith("after.") else difference
 
 
 def _verdict(verdict: str) -> Text:

@@ -238,7 +238,8 @@ def test_teacher_and_artifacts_are_measured_side_by_side(measured: tuple[Benchma
         assert all(result.latency.count >= 3 * 22 and result.latency.p90_s for result in subject.workloads)
         assert subject.memory.imported_median_bytes < subject.memory.peak_median_bytes <= subject.memory.peak_max_bytes
     assert {ratio.median for ratio in teacher.speedup.values()} == {1}
-    assert not [reason for reason in found.validity.reasons if "waited" not in reason and "on a CPU" not in reason]
+    load_of_this_machine = ("waited for a CPU", "other guests took", "was on a CPU")
+    assert not [told for told in found.validity.reasons if not any(words in told for words in load_of_this_machine)]
     assert BenchmarkResult.model_validate_json(found.model_dump_json()) == found
     assert found.controls[0].control == "majority"
     assert found.simulated_quality["dynamic_int8"]["test"].student_flips == 0
@@ -278,6 +279,7 @@ def test_an_interrupted_benchmark_keeps_its_answers_and_measures_time_anew(
         with pytest.raises(KeyboardInterrupt):
             run(given, tmp_path)
     assert [kind for kind, _ in asked] == ["answers"] * 2 + ["latency"] * 5
+    (tmp_path / "rounds" / "round_9.json").write_text("{}", encoding="utf-8")
     found = run(given, tmp_path)
     assert [kind for kind, _ in asked[7:]] == ["latency"] * 12, "answers are found again, times are not"
     assert [what for _, what in asked[7:]] == [subject.title for subject in found.subjects] * 3, "A B C D, A B C D"

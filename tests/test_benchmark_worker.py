@@ -3,9 +3,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from tiny_artifact import texts, write_onnx
 
@@ -106,23 +110,23 @@ def test_a_process_that_is_killed_says_by_what(artifact: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
-def test_a_measuring_process_dies_with_the_build_that_asked() -> None:
-    waits = "print(os.getpid(), flush=True); time.sleep(60)"
-    child = f"import os, time; from edgedistill.benchmark import worker; worker._die_with_parent(); {waits}"
-    parent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
-    with subprocess.Popen(
-        [sys.executable, "-c", parent], env=process.environment(1), stdout=subprocess.PIPE, text=True
-    ) as running:
-        assert running.stdout is not None
-        orphan = int(running.stdout.readline())
-        running.kill()
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{orphan}/stat").exists() and time.monotonic() < deadline:
-        if Path(f"/proc/{orphan}/stat").read_text().rpartition(") ")[2].startswith("Z"):
-            break  # dead, and only waiting for someone to read its end
-        time.sleep(0.05)
-    else:
-        assert not Path(f"/proc/{orphan}/stat").exists()
+def test_a_measuring_process_dies_with_the_build_that_asked(artifact: Path) -> None:
+    endless = replace(job(artifact), seconds=60.0)
+    build = f"from edgedistill.benchmark import jobs, process; process.run(jobs.{endless!r}, 'tiny')"
+    with subprocess.Popen([sys.executable, "-P", "-c", build], env=process.environment(1)) as building:
+        worker = wait_for(lambda: next(iter(psutil.Process(building.pid).children()), None))
+        wait_for(lambda: "onnxruntime" in Path(f"/proc/{worker.pid}/maps").read_text(encoding="utf-8"))
+        building.kill()
+    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+
+
+def wait_for(found: Callable[[], Any]) -> Any:
+    """Return what `found` gives as soon as that is something."""
+    deadline = time.monotonic() + 10
+    while not (value := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return value
 
 
 def test_answers_do_not_depend_on_the_process_that_gives_them(artifact: Path, tmp_path: Path) -> None:

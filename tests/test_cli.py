@@ -124,13 +124,13 @@ def test_a_bug_keeps_its_traceback(recipe: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_missed_budget_shows_the_numbers_and_exits_with_3(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import report_values
+    import report_benchmark
 
     from edgedistill.run import plain
 
     run = Path("runs") / "tiny"
     run.mkdir(parents=True)
-    value = {"benchmark": {"value": plain(report_values.benchmark())}}
+    value = {"benchmark": {"value": plain(report_benchmark.benchmark())}}
     said = {"verdict": "FAIL", "sentence": "it is too large", "budget": [], "values": value}
     (run / "report.json").write_text(json.dumps(said), encoding="utf-8")
     raising(monkeypatch, GateError("onnx.dynamic_int8 misses max_file_bytes"))

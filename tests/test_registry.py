@@ -22,7 +22,7 @@ class Inner(Section):
     depth: int = 1
 
 class Options(MethodOptions):
-    method: Literal["{name}"]
+    method: Literal["{name}"] = "{name}"  # a default changes nothing: a choice must be named
     bits: int = 8
     inner: Inner = Inner()
     SCHEME: ClassVar[str] = "{name}_scheme"
@@ -97,3 +97,12 @@ def test_the_schema_accepts_what_one_file_reads_and_refuses_the_rest() -> None:
     assert not accepts({"method": "purple"})
     assert not accepts({"bits": 4})
     assert not accepts({"method": "blue", "inner": {"dept": 2}})
+
+
+def test_the_schema_asks_for_the_choice_even_where_there_is_only_one(package: Path) -> None:
+    (package / "blue.py").unlink()
+    schema = _adapter().json_schema()
+    assert Draft202012Validator(schema).is_valid({"method": "red"})
+    assert not Draft202012Validator(schema).is_valid({"bits": 4})
+    assert not Draft202012Validator({**schema, "required": []}).is_valid({"method": "purple"})
+    assert Draft202012Validator({**schema, "required": []}).is_valid({"bits": 4}), "without it, this would pass"

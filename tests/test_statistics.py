@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.benchmark.statistics import (
+from edgedistill.statistics import (
     accuracy,
     difference,
     mean_difference,

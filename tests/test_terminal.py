@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-import report_values
+import report_benchmark
 from rich.console import Console
 from rich.table import Table
 
@@ -34,6 +34,7 @@ def test_a_plan_says_what_runs_why_and_for_how_long() -> None:
             [
                 planned("corpus", finished=True, seconds=3.0, bytes=10**6),
                 planned("student", seconds=200.0, bytes=3 * 10**6, why=("distill.losses[0].weight: 1 -> 2",)),
+                planned("controls", why=('after.signals: "0f" -> "1e"', 'code: "2d" -> "3c"')),
                 planned("report"),
             ]
         )
@@ -44,7 +45,9 @@ def test_a_plan_says_what_runs_why_and_for_how_long() -> None:
     assert "distill.losses[0].weight: 1 -> 2" in lines["student"]
     assert "~3.3 min" in lines["student"]
     assert "never ran" in lines["report"]
-    assert "2 of 3 run" in lines["total"]
+    assert "signals runs again" in lines["controls"]
+    assert "own code for it changed" in text
+    assert "3 of 4 run" in lines["total"]
     assert "~3.3 min" in lines["total"], "what is cached costs nothing"
 
 
@@ -55,7 +58,7 @@ def test_models_are_compared_with_the_first() -> None:
         )
     )
     assert "22.7 million" in text
-    assert "1/10" in text
+    assert "10×" in text
 
 
 def test_what_stands_in_brackets_is_shown() -> None:
@@ -64,7 +67,7 @@ def test_what_stands_in_brackets_is_shown() -> None:
 
 
 def test_results_have_a_line_for_each_model_and_say_when_they_are_not_valid() -> None:
-    measured = report_values.benchmark()
+    measured = report_benchmark.benchmark()
     text = shown(terminal.results_table(measured))
     for subject in measured.subjects:
         assert subject.title in text
@@ -89,7 +92,7 @@ def test_the_end_of_a_build_names_what_was_promoted(tmp_path: Path, verdict: str
                 "verdict": "PASS",
             }
         ],
-        "values": {"benchmark": {"value": plain(report_values.benchmark())}},
+        "values": {"benchmark": {"value": plain(report_benchmark.benchmark())}},
     }
     (tmp_path / "report.json").write_text(json.dumps(said), encoding="utf-8")
     console = Console(width=300, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115

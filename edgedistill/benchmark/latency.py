@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgedistill.benchmark.jobs import LatencyAnswer, Timing
-from edgedistill.benchmark.statistics import percentile_interval, percentile_supported
+from edgedistill.statistics import percentile_interval, percentile_supported
 from edgedistill.results import Latency, Memory, Noise, Ratio, WorkloadResult
 
 SAMPLES_KEPT = 500

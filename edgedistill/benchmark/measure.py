@@ -1,8 +1,8 @@
 """The timed loop: clock, tokenizer, clock, model, clock; nothing is logged, printed or polled in between.
 
 One pass times both the whole call and the model alone, so that their difference is the tokenizer's share of the very
-same calls. Every model runs whole cycles over the same texts: no text is special, and two models' medians are over
-the same mix.
+same calls. A loop around the model alone would flatter it: no tokenizer would cool its caches. Every model runs whole
+cycles over the same texts: no text is special, and two models' medians are over the same mix.
 """
 
 import gc

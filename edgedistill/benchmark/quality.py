@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgedistill.benchmark.statistics import accuracy, difference, mean_difference, retained
+from edgedistill.statistics import accuracy, difference, mean_difference, retained
 from edgedistill.errors import DataError, StageError
 from edgedistill.results import Comparison, SplitQuality, Step
 from edgedistill.values import Artifact, Controls, Evaluation, StageValue

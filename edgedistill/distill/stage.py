@@ -12,7 +12,8 @@ from edgedistill.distill.objective import TeacherSignals
 from edgedistill.distill.preflight import check
 from edgedistill.files import sha256_of_tree
 from edgedistill.models.anatomy import Anatomy
-from edgedistill.models.load import load_classifier, load_tokenizer, read_config
+from edgedistill.models.config_json import read_config
+from edgedistill.models.load import load_classifier, load_tokenizer
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
 from edgedistill.training.evaluate import evaluate

@@ -15,8 +15,8 @@ from edgedistill.errors import EdgeDistillError, StageError
 from edgedistill.export import parity
 from edgedistill.files import clear, files_in, sha256_of
 from edgedistill.models.load import load_classifier, load_tokenizer
+from edgedistill.models.quantized import load_quantized
 from edgedistill.progress import bar
-from edgedistill.quantize.simulate import load_quantized
 from edgedistill.section import FormatOptions
 from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teacher, Variant
 

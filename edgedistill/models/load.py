@@ -1,25 +1,11 @@
 """Loading classifiers and tokenizers from a folder; safetensors only, and no code from the folder is run."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from edgedistill.errors import ModelError
 from edgedistill.models.classifier import STATIC, Classifier, StaticClassifier, TransformerClassifier
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return a checkpoint's config.json."""
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from error
-    return config
-
-
-def has_head(config: dict[str, Any]) -> bool:
-    """Whether a checkpoint was saved with a sequence classification head."""
-    return any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or [])
+from edgedistill.models.config_json import has_head, read_config
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -41,6 +27,12 @@ def load_encoder_with_new_head(folder: Path, labels: tuple[str, ...]) -> Transfo
     id2label = dict(enumerate(labels))
     label2id = {label: i for i, label in id2label.items()}
     return TransformerClassifier(_from_pretrained(folder, id2label=id2label, label2id=label2id))
+
+
+def load_encoder(folder: Path, labels: tuple[str, ...]) -> Any:
+    """Return the checkpoint's encoder alone, whether it was saved with a head or not."""
+    headed = has_head(read_config(folder))
+    return _from_pretrained(folder, **({} if headed else {"num_labels": len(labels)})).base_model.eval()
 
 
 def _from_pretrained(folder: Path, **head: Any) -> Any:

@@ -9,7 +9,7 @@ from edgedistill import registry
 from edgedistill.errors import QuantizationError
 from edgedistill.files import sha256_of
 from edgedistill.models.load import load_classifier
-from edgedistill.quantize.simulate import exchange
+from edgedistill.quantize.exchange import exchange
 from edgedistill.section import MethodOptions
 from edgedistill.training.evaluate import evaluate
 from edgedistill.training.predict import logits_of

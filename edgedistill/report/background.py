@@ -23,7 +23,8 @@ def splits(corpus: Corpus) -> Table:
         "Conflicting",
     )
     rows = []
-    for name, split in corpus.splits.items():
+    for name in ("train", "validation", "calibration", *corpus.evaluation_splits):
+        split = corpus.splits[name]
         counts = split.label_counts.values()
         spread = f"{count(min(counts))} to {count(max(counts))}" if counts else missing("no row has a label")
         removed = (split.exact_duplicates_removed, split.near_duplicates_removed, split.conflicting_rows_removed)

@@ -11,7 +11,7 @@ import transformers
 from edgedistill.models.load import load_classifier, load_tokenizer
 from edgedistill.runtimes._model import Encoded
 
-for name in ("AutoModelForSequenceClassification", "AutoTokenizer"):
+for name in ("AutoModelForSequenceClassification", "AutoTokenizer", "PreTrainedModel", "PreTrainedTokenizerFast"):
     getattr(transformers, name)  # it imports its parts when first asked for: now, so that loading does not pay for it
 
 

@@ -46,7 +46,7 @@ def digest(options: Options, base: Path) -> str:
 
 def labels_of(options: Options, base: Path, cache: Path) -> tuple[str, ...] | None:
     """Return the labels that the checkpoint's own head knows; None where it is to be fitted."""
-    from edgedistill.models.load import has_head, read_config
+    from edgedistill.models.config_json import has_head, read_config
     from edgedistill.models.resolve import resolve
 
     if options.fit is not None:

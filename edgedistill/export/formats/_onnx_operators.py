@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto
 from onnxscript import FLOAT, INT8, INT64, opset18
 
-from edgedistill.quantize import operators
+from edgedistill.models import int8_layers
 
 FLOAT32 = int(TensorProto.FLOAT)
 op: Any = opset18  # its types are narrower than what it takes
@@ -52,5 +52,5 @@ def register_symbolics(opset: int) -> None:
     """Tell the exporter that works on TorchScript's graph about the operators."""
     from torch.onnx.utils import register_custom_op_symbolic
 
-    register_custom_op_symbolic(operators.LINEAR, _linear_symbolic, opset)
-    register_custom_op_symbolic(operators.EMBEDDING, _embedding_symbolic, opset)
+    register_custom_op_symbolic(int8_layers.LINEAR, _linear_symbolic, opset)
+    register_custom_op_symbolic(int8_layers.EMBEDDING, _embedding_symbolic, opset)

@@ -64,7 +64,8 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
         ModelError: the layers do not exist, or the architecture does not keep them in a list of its own.
     """
     from edgedistill.models.classifier import TransformerClassifier
-    from edgedistill.models.load import has_head, load_classifier, load_encoder_with_new_head, read_config
+    from edgedistill.models.config_json import has_head, read_config
+    from edgedistill.models.load import load_classifier, load_encoder_with_new_head
 
     model = load_classifier(teacher) if has_head(read_config(teacher)) else load_encoder_with_new_head(teacher, labels)
     if not isinstance(model, TransformerClassifier):

@@ -41,10 +41,10 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
     import torch
 
     from edgedistill.models.classifier import StaticClassifier
-    from edgedistill.models.load import read_config
+    from edgedistill.models.config_json import read_config
 
     config = read_config(teacher)
-    vectors = _token_vectors(teacher, options.dimensions, folder)
+    vectors = _token_vectors(teacher, labels, options.dimensions, folder)
     model = StaticClassifier(len(vectors), options.dimensions, options.hidden_size, labels, config["model_type"])
     with torch.no_grad():
         model.embedding.weight.copy_(torch.from_numpy(vectors))
@@ -61,7 +61,7 @@ def describe(options: Options) -> str:
     return "each token through the teacher's encoder alone, reduced by PCA"
 
 
-def _token_vectors(teacher: Path, dimensions: int, folder: Path) -> Any:
+def _token_vectors(teacher: Path, labels: tuple[str, ...], dimensions: int, folder: Path) -> Any:
     """Return (vocab, dimensions) float32, of unit scale; kept in `folder`, so an interruption costs them once."""
     import numpy as np
     from sklearn.decomposition import PCA
@@ -69,7 +69,7 @@ def _token_vectors(teacher: Path, dimensions: int, folder: Path) -> Any:
     cached = folder / "token_vectors.npy"
     if cached.exists():
         return np.load(cached)
-    raw = _encode_each_token(teacher)
+    raw = _encode_each_token(teacher, labels)
     if dimensions < raw.shape[1]:
         raw = PCA(dimensions, svd_solver="covariance_eigh").fit_transform(raw)
     elif dimensions > raw.shape[1]:
@@ -84,19 +84,16 @@ def _token_vectors(teacher: Path, dimensions: int, folder: Path) -> Any:
     return vectors
 
 
-def _encode_each_token(teacher: Path) -> Any:
+def _encode_each_token(teacher: Path, labels: tuple[str, ...]) -> Any:
     """Return the encoder's mean output for `[CLS] token [SEP]`, over the whole vocabulary, (vocab, hidden)."""
     import numpy as np
     import torch
-    from transformers import AutoModel
 
-    from edgedistill.models.load import load_tokenizer
+    from edgedistill.models.load import load_encoder, load_tokenizer
     from edgedistill.progress import bar
 
     tokenizer = load_tokenizer(teacher)
-    encoder = AutoModel.from_pretrained(
-        teacher, local_files_only=True, use_safetensors=True, dtype=torch.float32
-    ).eval()
+    encoder = load_encoder(teacher, labels)
     vocab = encoder.config.vocab_size
     start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
     ids = torch.arange(vocab)
