@@ -149,8 +149,9 @@ def _write_licence(root: Path, teacher: Teacher, licence: str) -> None:
         f"SHA-256 of its weights: {teacher.source_weights_sha256}\n",
         encoding="utf-8",
     )
-    for file in sorted(teacher.path(teacher.checkpoint).glob("LICEN[SC]E*")):
-        shutil.copyfile(file, root / file.name)
+    taught_by = teacher.path(teacher.checkpoint)
+    for file in sorted([*taught_by.glob("LICEN[SC]E*"), *taught_by.glob("NOTICE*")]):
+        shutil.copyfile(file, root / f"teacher-{file.name}")
 
 
 def _real_texts(corpus: Corpus) -> list[str]:

@@ -95,6 +95,8 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
     checkpoint = folder / "checkpoint"
     model.save(checkpoint)
     tokenizer.save_pretrained(checkpoint)
+    for text in [*source.glob("LICEN[SC]E*"), *source.glob("NOTICE*")]:
+        shutil.copyfile(text, checkpoint / text.name)
     weights = sorted(checkpoint.glob("*.safetensors"))
     return Teacher(
         kind=options.kind,
