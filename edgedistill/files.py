@@ -20,6 +20,13 @@ def write_atomic(file: Path, content: str | bytes) -> None:
     draft.replace(file)
 
 
+def write_changed(file: Path, content: str | bytes) -> None:
+    """Write `file` as `write_atomic` does, unless it holds this content already: then it is left alone."""
+    raw = content.encode("utf-8") if isinstance(content, str) else content
+    if not file.exists() or file.read_bytes() != raw:
+        write_atomic(file, raw)
+
+
 def sha256_of(file: Path) -> str:
     """Return the SHA-256 of a file's bytes, 64 hex digits."""
     with file.open("rb") as source:

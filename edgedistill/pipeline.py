@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from edgedistill import planning, registry
 from edgedistill.corpus.stage import digests
 from edgedistill.errors import GateError
-from edgedistill.files import canonical_json, sha256_of_text, write_atomic
+from edgedistill.files import canonical_json, sha256_of_text, write_changed
 from edgedistill.models.anatomy import Anatomy
 from edgedistill.planning import PlannedStage
 from edgedistill.progress import say
@@ -150,7 +150,7 @@ def build(recipe: Recipe, base: Path, out: Path, until: str = "report") -> Outco
     run = Run(out / recipe.name)
     with run.locked():
         named = stages(recipe, base)
-        write_atomic(run.root / "recipe.yaml", dump(recipe))
+        write_changed(run.root / "recipe.yaml", dump(recipe))
         return _Build(recipe, base, run, named).until(until)
 
 

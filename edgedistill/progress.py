@@ -38,12 +38,18 @@ def say(text: str) -> None:
         _console.print(text, highlight=False)
 
 
+def _per_second(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2f}"
+
+
 class _RateColumn(ProgressColumn):
     """Units per second, with the unit's name."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s", style="progress.data.speed")
+        return Text(
+            "" if speed is None else f"{_per_second(speed)} {task.fields['unit']}/s", style="progress.data.speed"
+        )
 
 
 @contextmanager
@@ -103,7 +109,10 @@ def _log_lines(console: Console, what: str, total: int, unit: str, done: int) ->
             last = now
             rate = (finished - done) / (now - start)
             left = (total - finished) / rate if rate else float("inf")
-            console.print(f"  {what}: {finished}/{total} {unit}, {rate:,.0f}/s, {left:,.0f} s left", highlight=False)
+            console.print(
+                f"  {what}: {finished}/{total} {unit}, {_per_second(rate)} {unit}/s, {left:,.0f} s left",
+                highlight=False,
+            )
 
     yield advance
     seconds = time.monotonic() - start

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgedistill.files import clear, files_in, sha256_of, write_atomic
+from edgedistill.files import clear, files_in, sha256_of, write_atomic, write_changed
 from edgedistill.recipe import Recipe
 from edgedistill.results import BenchmarkResult, Report
 
@@ -22,7 +22,7 @@ SUMS = "SHA256SUMS"
 def publish(recipe: Recipe, root: Path, report: Report, made: Mapping[str, Any], measured: BenchmarkResult) -> None:
     """Copy the report to the run folder, and every artifact to `artifacts/` unless the verdict is FAIL."""
     for relative in (report.markdown, report.html, report.data):
-        write_atomic(root / relative.name, report.path(relative).read_bytes())
+        write_changed(root / relative.name, report.path(relative).read_bytes())
     if report.verdict == "FAIL":
         return
     for name, artifact in made["artifacts"].items():

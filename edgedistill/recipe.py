@@ -1,13 +1,16 @@
 """Recipe: one build, whole. Everything that decides its result is in here or in the recorded versions."""
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from edgedistill.agreement import problems_between
 from edgedistill.recipe_sections import BenchmarkOptions, BudgetOptions, DataOptions, DistillOptions
-from edgedistill.registry import Choice
+from edgedistill.registry import Choice, load, names
 from edgedistill.section import FormatOptions, MethodOptions, Section, StudentOptions, TaskOptions, TeacherOptions
+
+STUDENTS = "edgedistill.models.students"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+([-+.][0-9A-Za-z.-]+)?$")]
@@ -29,6 +32,28 @@ DECIDES_THE_FILES = (
 """Sections that decide the artifacts' bytes; benchmark and budget change nothing."""
 
 
+def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's plain values with those defaults of `distill` that depend on other sections.
+
+    A table of token vectors wants larger steps and batches than a transformer; texts without labels have no gold to
+    learn from. What the recipe says itself is never changed, and what makes no sense is left for validation to tell.
+    """
+    said = plain.get("distill", {})
+    if not isinstance(said, Mapping):
+        return dict(plain)
+    student, data = plain.get("student"), plain.get("data")
+    kind = student.get("kind") if isinstance(student, Mapping) else None
+    known = isinstance(kind, str) and kind in names(STUDENTS)
+    defaults = dict(load(STUDENTS, str(kind)).Options.TRAINING) if known else {}
+    if isinstance(data, Mapping) and _unlabelled(data.get("train")):
+        defaults["losses"] = [{"loss": "forward_kl"}]
+    return {**plain, "distill": {**defaults, **said}}
+
+
+def _unlabelled(source: object) -> bool:
+    return isinstance(source, Mapping) and (source.get("source") == "text" or source.get("label", "") is None)
+
+
 class Recipe(Section):
     """One build from teacher to report."""
 
@@ -44,6 +69,11 @@ class Recipe(Section):
     export: Formats = Field(default_factory=lambda: [{"format": "onnx"}], validate_default=True)
     benchmark: BenchmarkOptions = BenchmarkOptions()
     budget: BudgetOptions = BudgetOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, plain: Any) -> Any:
+        return with_defaults(plain) if isinstance(plain, Mapping) else plain
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

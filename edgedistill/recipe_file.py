@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from edgedistill import yaml_text
 from edgedistill.agreement import problems_between
 from edgedistill.errors import RecipeError
-from edgedistill.recipe import Recipe
+from edgedistill.recipe import Recipe, with_defaults
 from edgedistill.recipe_wording import annotation_of, kind_at, missing_key, unknown_key, wording
 from edgedistill.yaml_text import Document, KeyPath, Problem, key_path, key_text
 
@@ -65,6 +65,7 @@ def _line(file: Path, problem: Problem) -> str:
 def _sections(document: Document) -> tuple[dict[str, Any], list[Problem]]:
     """Return the valid sections, defaults included, and what is wrong with the others."""
     sections: dict[str, Any] = {}
+    plain = with_defaults(document.value)
     problems = [
         Problem(document.line_of((name,)), str(name), unknown_key(str(name), Recipe.model_fields))
         for name in document.value
@@ -75,7 +76,7 @@ def _sections(document: Document) -> tuple[dict[str, Any], list[Problem]]:
             problems.append(Problem(document.line_of(()), name, missing_key(name, field)))
             continue
         try:
-            sections[name] = _validated(name, field, document.value)
+            sections[name] = _validated(name, field, plain)
         except ValidationError as error:
             problems += _problems_of(error, name, document)
     problems += _numbers_given_as_truth((), document.value, document)

@@ -79,9 +79,9 @@ def _default_losses() -> list[dict[str, Any]]:
 class TrainingOptions(Section):
     """How any model here is trained: AdamW, linear warm-up, cosine decay, early stopping on validation."""
 
-    epochs: int = Field(10, ge=1, description="Most passes over the training rows.")
-    batch_size: int = Field(32, ge=1, description="Rows per optimizer step; rows of like length are batched together.")
-    learning_rate: float = Field(1e-4, gt=0, description="Peak, after warm-up.")
+    epochs: int = Field(10, ge=1, description="Most passes over the training rows; for static, 15.")
+    batch_size: int = Field(32, ge=1, description="Rows per optimizer step, of like length; for static, 256.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak, after warm-up; for static, 1e-3.")
     weight_decay: float = Field(0.01, ge=0, description="Decoupled; matrices only, as for BERT.")
     warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     max_gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")

@@ -79,6 +79,7 @@ class Run:
             verify(folder)
         else:
             folder.mkdir(parents=True, exist_ok=True)
+            _sweep(folder)
             write_atomic(folder / "needs.json", json.dumps(plain(needs), indent=2, sort_keys=True) + "\n")
             started = time.monotonic()
             value = make(folder)
@@ -149,11 +150,19 @@ def verify(folder: Path) -> None:
             raise CorruptStage(f"{folder / name} was changed after the stage finished; {cure}")
 
 
+def _sweep(folder: Path) -> None:
+    """Drop the half-written files of a killed process: our own drafts, and those of safetensors."""
+    for pattern in ("*.draft*", ".tmp*"):
+        for file in folder.rglob(pattern):
+            file.unlink()
+
+
 def _finish(folder: Path, value: StageValue) -> None:
     """Seal a stage: drop its progress, hash its files, and move result.json into place."""
     shutil.rmtree(folder / "progress", ignore_errors=True)
     text = value.model_dump_json(indent=2) + "\n"
-    files = [file for file in files_in(folder) if file.name not in ("SHA256SUMS", "result.json.draft")]
+    own = ("SHA256SUMS", "SHA256SUMS.draft", "result.json.draft")  # the drafts were left by a kill at this very place
+    files = [file for file in files_in(folder) if file.name not in own]
     sums = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
     sums["result.json"] = sha256_of_text(text)
     write_atomic(folder / "SHA256SUMS", "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))

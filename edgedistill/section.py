@@ -1,6 +1,7 @@
 """Section: what every part of a recipe has in common."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,6 +36,7 @@ class StudentOptions(Section):
 
     kind: str
     TASKS: ClassVar[frozenset[str]] = frozenset()  # tasks this kind of student can do
+    TRAINING: ClassVar[Mapping[str, Any]] = {}  # what the distill section says for this kind unless the recipe does
 
 
 class LossOptions(Section):

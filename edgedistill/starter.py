@@ -41,8 +41,7 @@ student:
   # kind: layers  # some of the teacher's layers: slower, and closer to the teacher
   # layers: 2
 
-distill:
-  epochs: 10
+distill:  # epochs, rates and batch size come from the kind of student
   losses:
     - {{loss: forward_kl, weight: {soft}, temperature: 2.0}}  # what the teacher says
 {gold}

@@ -1,25 +1,28 @@
 """A whole recipe small enough for a test: a teacher of two layers, a few hundred texts, a static student."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
-from tiny_artifact import WORDS, write_checkpoint
+from tiny_artifact import LABELS, VOCAB, WORDS, write_checkpoint, write_tokenizer
 
-GOOD, BAD = WORDS[8:40], WORDS[40:72]
+NEGATIVE, POSITIVE, NEUTRAL = WORDS[8:16], WORDS[16:24], WORDS[24:54]
 
 
 def rows(count: int, seed: int) -> list[dict[str, str]]:
-    """Return different texts whose label is the kind of words that most of them are made of."""
+    """Return different texts, one label after the other: each has more words of its own label than of the other."""
     random = np.random.default_rng(seed)
     made = []
     for i in range(count):
-        positive = bool(i % 2)
-        own, other = (GOOD, BAD) if positive else (BAD, GOOD)
-        words = [*random.choice(own, size=random.integers(4, 12)), *random.choice(other, size=random.integers(1, 4))]
+        label = LABELS[i % 2]
+        own, other = (POSITIVE, NEGATIVE) if label == "positive" else (NEGATIVE, POSITIVE)
+        words = [
+            *random.choice(own, size=random.integers(3, 7)),
+            random.choice(other),
+            *random.choice(NEUTRAL, size=random.integers(1, 12)),
+        ]
         random.shuffle(words)
-        made.append({"text": " ".join(words), "label": "positive" if positive else "negative"})
+        made.append({"text": " ".join(words), "label": label})
     return made
 
 
@@ -34,28 +37,52 @@ licence: MIT
 task: {kind: text_classification, labels: [negative, positive], max_length: 32}
 teacher:
   kind: transformers
-  licence: MIT
+  licence: Apache-2.0
   model: {path: teacher}
-  fit: {method: full, epochs: 2, learning_rate: 1.0e-3}
+  fit: {method: full, epochs: 3, batch_size: 8, learning_rate: 1.0e-3}
 data:
   train: {source: jsonl, file: train.jsonl}
   challenge:
     other: {source: jsonl, file: other.jsonl}
 student: {kind: static, dimensions: 16, hidden_size: 8}
-distill: {epochs: 4, learning_rate: 1.0e-2}
+distill: {epochs: 6, batch_size: 8, learning_rate: 1.0e-2}
+quantize: [{method: dynamic_int8, min_weights: 1}]
+benchmark: {rounds: 3, calls: 5, seconds: 0.01}
+"""
+
+HEADED_RECIPE = """\
+name: headed
+licence: MIT
+task: {kind: text_classification, max_length: 32}
+teacher: {kind: transformers, licence: MIT, model: {path: headed}}
+data:
+  train: {source: text, file: train.txt}
+  validation: {source: jsonl, file: validation.jsonl}
+  test: {source: jsonl, file: other.jsonl}
+student: {kind: layers, layers: 1}
+distill: {epochs: 2, batch_size: 8, learning_rate: 1.0e-3, losses: [{loss: forward_kl}]}
+quantize: [{method: dynamic_int8, min_weights: 1}]
 benchmark: {rounds: 3, calls: 5, seconds: 0.01}
 """
 
 
 def write_encoder(folder: Path) -> None:
-    """Write a checkpoint that has no classification head."""
-    from transformers import BertModel
+    """Write a checkpoint without a classification head, which learns the labels of `rows` in three epochs."""
+    import torch
+    from transformers import BertConfig, BertModel
 
-    write_checkpoint(folder)
-    encoder = BertModel.from_pretrained(folder, local_files_only=True)
-    shutil.rmtree(folder)
-    write_checkpoint(folder)
-    encoder.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=VOCAB,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=64,
+        initializer_range=0.05,
+    )
+    BertModel(config).save_pretrained(folder)
+    write_tokenizer(folder)
 
 
 def write_recipe(folder: Path, text: str = RECIPE) -> Path:
@@ -65,5 +92,17 @@ def write_recipe(folder: Path, text: str = RECIPE) -> Path:
     write_rows(folder / "train.jsonl", rows(400, seed=1))
     write_rows(folder / "other.jsonl", rows(80, seed=2))
     file = folder / "tiny.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def write_headed_recipe(folder: Path, text: str = HEADED_RECIPE) -> Path:
+    """Write a recipe whose teacher knows its labels, and whose training texts have none; return the recipe's file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(folder / "headed")
+    (folder / "train.txt").write_text("".join(f"{row['text']}\n" for row in rows(200, seed=3)), encoding="utf-8")
+    write_rows(folder / "validation.jsonl", rows(40, seed=4))
+    write_rows(folder / "other.jsonl", rows(80, seed=2))
+    file = folder / "headed.yaml"
     file.write_text(text, encoding="utf-8")
     return file

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgedistill.benchmark.jobs import LatencyAnswer, Timing
-from edgedistill.statistics import percentile_interval, percentile_supported
 from edgedistill.results import Latency, Memory, Noise, Ratio, WorkloadResult
+from edgedistill.statistics import percentile_interval, percentile_supported
 
 SAMPLES_KEPT = 500
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from edgedistill.statistics import accuracy, difference, mean_difference, retained
 from edgedistill.errors import DataError, StageError
 from edgedistill.results import Comparison, SplitQuality, Step
+from edgedistill.statistics import accuracy, difference, mean_difference, retained
 from edgedistill.values import Artifact, Controls, Evaluation, StageValue
 
 Logits = Mapping[str, np.ndarray]  # split -> (rows, classes) float32

@@ -133,7 +133,7 @@ def _separate(
     merged = {role: merge_exact(rows) for role, rows in pools.items()}
     keys = [row.key for thinned in merged.values() for row in thinned.rows]
     threshold = data.near_duplicate_similarity
-    with bar("Looking for duplicates", total=3 * len(keys), unit="texts") as advance:
+    with bar("looking for duplicates", total=3 * len(keys), unit="texts") as advance:
         signed = signatures(keys, advance)
         thinned = {role: thin_near(part, Index(threshold, signed), advance) for role, part in merged.items()}
         splits = {role: part.rows for role, part in thinned.items()}

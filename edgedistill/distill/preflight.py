@@ -97,16 +97,21 @@ def _teacher_against_itself(options: DistillOptions, train: SplitSignals, rows: 
 
 
 def _terms_of_like_size(objective: TeacherSignals, student: Any, train: SplitSignals, rows: np.ndarray) -> Check:
-    """No weighted term is drowned by another at the start."""
+    """No weighted term is drowned by another, be it at the student's logits or at those that know nothing.
+
+    A student that starts out as good as the teacher has a small term too, and is not to be refused for it.
+    """
     ids, mask = train.rows.padded(rows)
     student.eval()
     with torch.no_grad():
-        terms = objective.terms(student(torch.from_numpy(ids), torch.from_numpy(mask)).float(), rows)
-    sizes = [abs(float(term)) for term in terms.values() if float(term) != 0.0]
+        student_logits = student(torch.from_numpy(ids), torch.from_numpy(mask)).float()
+    asked = [objective.terms(logits, rows) for logits in (student_logits, torch.zeros_like(student_logits))]
+    terms = {name: max(abs(float(given[name])) for given in asked) for name in asked[0]}
+    sizes = [size for size in terms.values() if size != 0.0]
     ratio = max(sizes) / min(sizes) if sizes else float("inf")
     return _passed(
         "loss_terms", ratio, TERM_RATIO_LIMIT, "the largest weighted loss term over the smallest",
-        f"change their weights: {', '.join(f'{name} {float(term):.3g}' for name, term in terms.items())}",
+        f"change their weights: {', '.join(f'{name} {size:.3g}' for name, size in terms.items())}",
     )  # fmt: skip
 
 
@@ -123,7 +128,8 @@ def _one_batch_overfits(
     for _ in range(OVERFIT_STEPS):
         loss = objective.loss(student(ids, mask).float(), rows)
         losses.append(float(loss.detach()))
-        torch.autograd.backward(loss)
+        if loss.requires_grad:
+            torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
     remaining = max(0.0, min(losses) - floor) / max(losses[0] - floor, 1e-9)

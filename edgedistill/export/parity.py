@@ -71,11 +71,13 @@ def prove(
 
     Raises:
         ParityError: a difference is above its tolerance; the text has the numbers and the input.
-        StageError: the runtime's tokenizer gives other ids.
+        StageError: the runtime's tokenizer gives other ids, or the labels have another order.
     """
     program: Any = registry.load("edgedistill.runtimes", runtime)
     texts = [*ODD_TEXTS, *real_texts]
     deployed = program.load(root, file, threads=threads)
+    if deployed.labels != model.labels:
+        raise StageError(f"{file} names its labels {list(deployed.labels)}, and its checkpoint {list(model.labels)}")
     compared = same_token_ids(tokenizer, deployed, texts)
     tolerance = TOLERANCES[scheme]
     exact = program.load(root, file, threads=threads, exact=True)
@@ -120,8 +122,9 @@ def compare(model: Any, artifact: LoadedModel, texts: Sequence[str], tolerance: 
             given = artifact.run(encoded)
             with torch.no_grad():
                 expected = model(*(torch.from_numpy(encoded[name]) for name in ("input_ids", "attention_mask"))).numpy()
-            difference = float(np.abs(given - expected).max()) if np.isfinite(given).all() else float("inf")
-            largest = max(largest, float(np.abs(expected).max()))
+            finite = np.isfinite(given).all() and np.isfinite(expected).all()
+            difference = float(np.abs(given - expected).max()) if finite else float("inf")
+            largest = max(largest, float(np.abs(expected).max()) if finite else 0.0)
             agreed += int((given.argmax(axis=1) == expected.argmax(axis=1)).sum())
             total += len(batch)
             if difference > worst:

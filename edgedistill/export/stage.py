@@ -37,7 +37,7 @@ def export(
         quantized: method -> model.
 
     Raises:
-        ParityError: no exporter wrote a file that computes what its checkpoint computes.
+        StageError: no exporter wrote a file that computes what its checkpoint computes; the text says why, of each.
     """
     layout: Any = registry.load(FORMATS, options.format)
     root, teacher_root = folder / title, folder / "teacher"
@@ -93,7 +93,6 @@ def _variant(
     relative = layout.file_for(scheme)
     file, tokenizer = root / relative, load_tokenizer(checkpoint)
     refused: list[str] = []
-    last: EdgeDistillError | None = None
     for exporter in layout.exporters(options):
         try:
             opset, ir_version = layout.write(model, file, exporter, options, facts)
@@ -103,17 +102,17 @@ def _variant(
             )  # fmt: skip
         except EdgeDistillError as error:
             refused.append(f"{exporter}: {error}")
-            last = error
+        except OSError:  # a full disk is no fault of the exporter
+            raise
         except Exception as error:  # an exporter may raise anything; the reason goes into the report or the error
-            refused.append(f"{exporter}: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}")
+            first_line = str(error).strip().partition("\n")[0]
+            refused.append(f"{exporter}: {type(error).__name__}: {first_line[:200]}")
         else:
             return Variant(
                 name=name, scheme=scheme, file=relative, sha256=sha256_of(file), size_bytes=file.stat().st_size,
                 opset=opset, ir_version=ir_version, exporter=exporter, exporters_refused=tuple(refused), parity=proof,
             )  # fmt: skip
     file.unlink(missing_ok=True)
-    if last is not None:
-        raise last
     raise StageError(f"{relative} could not be written: {'; '.join(refused)}")
 
 

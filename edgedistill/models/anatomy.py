@@ -16,10 +16,11 @@ class Anatomy:
 
 
 def of_encoder(name: str, config: Mapping[str, Any], layers: int, classes: int, tokens: int) -> Anatomy:
-    """Count a BERT-like encoder with a pooler and a classification head.
+    """Count a BERT-like encoder with a pooler, or a head of two layers, for classification.
 
-    A layer has four (hidden, hidden) projections, two feed-forward matrices, their biases and two layer norms. The
-    attention scores and their weighted sum add 4 * tokens * hidden operations to each token and layer.
+    Embeddings narrower than the layers, as ELECTRA's are, go through one more projection. A layer has four (hidden,
+    hidden) projections, two feed-forward matrices, their biases and two layer norms. The attention scores and their
+    weighted sum add 4 * tokens * hidden operations to each token and layer.
 
     Args:
         config: a checkpoint's config.json; names as transformers' attribute maps translate them.
@@ -28,13 +29,15 @@ def of_encoder(name: str, config: Mapping[str, Any], layers: int, classes: int, 
         tokens: length of the input at which the attention's share is counted.
     """
     shape = _shape(config)
-    hidden, inner = shape["hidden_size"], shape["intermediate_size"]
+    hidden, inner, narrow = shape["hidden_size"], shape["intermediate_size"], shape["embedding_size"]
     matrices = layers * (4 * hidden * hidden + 2 * hidden * inner)
     vectors = layers * (4 * hidden + inner + hidden + 4 * hidden)
     rows = shape["vocab_size"] + shape["max_position_embeddings"] + shape["type_vocab_size"]
+    widening = narrow * hidden if narrow != hidden else 0
+    embeddings = rows * narrow + 2 * narrow + widening + (hidden if widening else 0)
     head = hidden * hidden + hidden + hidden * classes + classes
-    parameters = rows * hidden + 2 * hidden + matrices + vectors + head
-    return Anatomy(name, parameters, 4 * parameters, 2 * matrices + layers * 4 * tokens * hidden)
+    parameters = embeddings + matrices + vectors + head
+    return Anatomy(name, parameters, 4 * parameters, 2 * (widening + matrices) + layers * 4 * tokens * hidden)
 
 
 def of_static(name: str, vocab_size: int, dimensions: int, hidden_size: int, classes: int, tokens: int) -> Anatomy:
@@ -49,6 +52,7 @@ def _shape(config: Mapping[str, Any]) -> dict[str, int]:
     hidden = config.get("hidden_size", config.get("dim", 0))
     return {
         "hidden_size": hidden,
+        "embedding_size": config.get("embedding_size", hidden),
         "intermediate_size": config.get("intermediate_size", config.get("hidden_dim", 4 * hidden)),
         "vocab_size": config["vocab_size"],
         "max_position_embeddings": config.get("max_position_embeddings", 0),

@@ -32,6 +32,9 @@ class TransformerClassifier(nn.Module):
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors."""
         self.model.save_pretrained(folder)
+        file = folder / "config.json"
+        config = json.loads(file.read_text(encoding="utf-8")) | _names(self.labels)  # LABEL_0 and LABEL_1 are left out
+        file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 class StaticClassifier(nn.Module):
@@ -54,8 +57,9 @@ class StaticClassifier(nn.Module):
 
     def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the mean vector of each text's tokens, (batch, dimensions)."""
-        mask = attention_mask.unsqueeze(-1).to(self.output.weight.dtype)  # (batch, tokens, 1)
-        mean: Tensor = (self.embedding(input_ids) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        vectors = self.embedding(input_ids)  # (batch, tokens, dimensions)
+        mask = attention_mask.unsqueeze(-1).to(vectors.dtype)  # (batch, tokens, 1)
+        mean: Tensor = (vectors * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
         return mean
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -74,8 +78,7 @@ class StaticClassifier(nn.Module):
             "hidden_size": self.embedding.embedding_dim,
             "intermediate_size": self.hidden.out_features,
             "num_hidden_layers": 0,
-            "id2label": {str(i): label for i, label in enumerate(self.labels)},
-            "label2id": {label: i for i, label in enumerate(self.labels)},
+            **_names(self.labels),
         }
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(
@@ -93,3 +96,10 @@ class StaticClassifier(nn.Module):
 
 
 Classifier = TransformerClassifier | StaticClassifier
+
+
+def _names(labels: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }

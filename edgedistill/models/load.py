@@ -1,5 +1,6 @@
 """Loading classifiers and tokenizers from a folder; safetensors only, and no code from the folder is run."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +10,33 @@ from edgedistill.models.config_json import has_head, read_config
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """Return the classifier in `folder`, on the CPU, as float32.
+    """Return the classifier in `folder`, on the CPU, as float32, in evaluation mode.
 
     Raises:
         ModelError: the checkpoint has no classification head, or its files do not fit each other.
     """
     config = read_config(folder)
     if STATIC in (config.get("architectures") or []):
-        return StaticClassifier.read(folder, config)
+        return StaticClassifier.read(folder, config).eval()
     if not has_head(config):
         raise ModelError(f"{folder} has no classification head; add teacher.fit to the recipe to train one")
-    return TransformerClassifier(_from_pretrained(folder))
+    return TransformerClassifier(_from_pretrained(folder)).eval()
 
 
 def load_encoder_with_new_head(folder: Path, labels: tuple[str, ...]) -> TransformerClassifier:
-    """Return the checkpoint's encoder under a freshly initialised head for `labels`; seed torch before."""
-    id2label = dict(enumerate(labels))
-    label2id = {label: i for i, label in id2label.items()}
-    return TransformerClassifier(_from_pretrained(folder, id2label=id2label, label2id=label2id))
+    """Return the checkpoint's encoder under a freshly initialised head for `labels`; seed torch before.
+
+    A head that the checkpoint was saved with is left behind, whatever its labels.
+    """
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    if not has_head(read_config(folder)):
+        return TransformerClassifier(_from_pretrained(folder, **names))
+    headed = _from_pretrained(folder)
+    config = deepcopy(headed.config)
+    config.update(names)
+    model = type(headed)(config)
+    model.base_model.load_state_dict(headed.base_model.state_dict())
+    return TransformerClassifier(model)
 
 
 def load_encoder(folder: Path, labels: tuple[str, ...]) -> Any:
@@ -46,10 +56,12 @@ def _from_pretrained(folder: Path, **head: Any) -> Any:
     quiet.set_verbosity_error()  # a new head is announced by us, in the report
     quiet.disable_progress_bar()
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
             folder,
             use_safetensors=True,
             local_files_only=True,
+            trust_remote_code=False,  # left out, transformers would ask on the terminal
+            output_loading_info=True,
             dtype=torch.float32,
             attn_implementation="eager",  # what the ONNX exporters read best; on short inputs as fast as sdpa
             **head,
@@ -59,6 +71,16 @@ def _from_pretrained(folder: Path, **head: Any) -> Any:
         raise ModelError(f"{folder} cannot be loaded as a text classifier: {reason}") from error
     finally:
         quiet.set_verbosity(verbosity)
+    made_up = sorted(loaded["missing_keys"])
+    if head:  # is to be trained, and so is the pooler before it
+        encoder = f"{model.base_model_prefix}."
+        made_up = [name for name in made_up if name.startswith(encoder) and ".pooler." not in name]
+    if made_up:
+        raise ModelError(
+            f"{folder} lacks {len(made_up)} weights that its config.json speaks of, such as {made_up[0]}; "
+            "fetch it again, or name a whole checkpoint"
+        )
+    return model
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -70,10 +92,12 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{folder} has no tokenizer that can be loaded: {reason}") from error
     if not tokenizer.is_fast:
         raise ModelError(f"{folder} has no fast tokenizer (tokenizer.json); an app could not run it")
+    if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what transformers makes out of nothing
+        raise ModelError(f"{folder} has no tokenizer files; put tokenizer.json beside config.json")
     return tokenizer

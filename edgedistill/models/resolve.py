@@ -3,11 +3,12 @@
 import shutil
 import tarfile
 import zipfile
+import zlib
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 from edgedistill.errors import ModelError
-from edgedistill.files import files_in, sha256_of, sha256_of_tree
+from edgedistill.files import CHUNK_BYTES, files_in, sha256_of, sha256_of_tree
 from edgedistill.recipe_sections import ModelReference
 
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "LICENSE*", "NOTICE*", "README.md")
@@ -78,11 +79,11 @@ def _check(folder: Path) -> None:
 
 def _from_hub(repository: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(WANTED)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{repository} at {revision} could not be fetched from the hub: {reason}") from error
 
@@ -118,8 +119,11 @@ def _from_archive(file: Path, folder: str, cache: Path) -> Path:
             with tarfile.open(file) as tar:
                 members = [member for member in tar.getmembers() if member.name.startswith(prefix)]
                 tar.extractall(target, members, filter="data")
-    except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError) as error:
-        raise ModelError(f"{file} cannot be unpacked ({error}); fetch it again") from error
+                while tar.fileobj is not None and tar.fileobj.read(CHUNK_BYTES):
+                    pass  # gzip's checksum stands at its end, which unpacking does not read
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{file} cannot be unpacked ({reason}); fetch it again") from error
     if not files_in(target):
-        raise ModelError(f"{file} has no folder {folder!r}; look into it with: python -m zipfile -l {file.name}")
+        raise ModelError(f"{file} has no folder {folder!r}; name one that it has")
     return target / folder

@@ -77,10 +77,15 @@ def _training(training: Training) -> str:
 def preflight(student: Student) -> Table:
     """The checks that held before training began."""
     rows = tuple(
-        row(check.name.replace("_", " "), tiny(check.value), check.limit, check.explanation)
+        row(check.name.replace("_", " "), _checked(check.value), check.limit, check.explanation)
         for check in student.preflight
     )
     return Table("Checks before training", ("Check", "Value", "Limit", "Why"), rows)
+
+
+def _checked(value: float) -> str:
+    """Return a check's number: a count where it is whole, else two digits."""
+    return count(round(value)) if value >= 1 and value == round(value) else tiny(value)
 
 
 def schemes(model: QuantizedModel) -> Table:

@@ -46,7 +46,7 @@ def digest(options: Options, base: Path) -> str:
 
 def labels_of(options: Options, base: Path, cache: Path) -> tuple[str, ...] | None:
     """Return the labels that the checkpoint's own head knows; None where it is to be fitted."""
-    from edgedistill.models.config_json import has_head, read_config
+    from edgedistill.models.config_json import has_head, labels_in, read_config
     from edgedistill.models.resolve import resolve
 
     if options.fit is not None:
@@ -57,7 +57,7 @@ def labels_of(options: Options, base: Path, cache: Path) -> tuple[str, ...] | No
             f"{options.model.path or options.model.hub or options.model.folder} has no classification head; "
             "add teacher.fit to train one on the gold labels, for example: fit: {method: full, epochs: 3}"
         )
-    return tuple(str(config["id2label"][str(i)]) for i in range(len(config["id2label"])))
+    return labels_in(config)
 
 
 def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Path) -> Teacher:
@@ -91,6 +91,8 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
         model = load_encoder_with_new_head(source, corpus.labels)
         shutil.copytree(source, folder / "base", dirs_exist_ok=True, ignore=_not_of_the_checkpoint)
         tokenizer.save_pretrained(folder / "base")
+    _check_reads(model, tokenizer, task.max_length)
+    if options.fit is not None:
         fitted = _fit(model, tokenizer, options.fit, task.max_length, corpus, progress)
     checkpoint = folder / "checkpoint"
     model.save(checkpoint)
@@ -135,6 +137,27 @@ def _with_known_labels(source: Path, labels: tuple[str, ...]) -> Any:
     return model
 
 
+def _check_reads(model: Any, tokenizer: Any, max_length: int) -> None:
+    """Check that the model has a vector for every token id, and for every position of the longest input.
+
+    Raises:
+        ModelError: it has not; without this, training would stop at the first text that shows it.
+    """
+    import torch
+
+    ids, rows = len(tokenizer), model.model.get_input_embeddings().num_embeddings
+    if ids > rows:
+        raise ModelError(f"the tokenizer has {ids} ids, the model's table {rows} rows; they are not of one checkpoint")
+    longest = torch.full((1, max_length), tokenizer.unk_token_id or 0)
+    try:
+        with torch.no_grad():
+            model.eval()(longest, torch.ones_like(longest))
+    except (IndexError, RuntimeError) as error:
+        raise ModelError(
+            f"task.max_length: {max_length} tokens are more than the teacher has positions for; lower it"
+        ) from error
+
+
 def _fit(model: Any, tokenizer: Any, options: FitOptions, max_length: int, corpus: Corpus, progress: Path) -> Training:
     """Train `model` in place on the labelled training rows."""
     import numpy as np
@@ -162,8 +185,6 @@ def _fit(model: Any, tokenizer: Any, options: FitOptions, max_length: int, corpu
 
 def _freeze_layers(model: Any) -> None:
     """Leave only what follows the embeddings and the layers to be trained: pooler and head."""
-    import torch
-
-    for module in model.modules():
-        if isinstance(module, (torch.nn.Embedding, torch.nn.ModuleList)):
-            module.requires_grad_(False)
+    encoder = model.model.base_model
+    for name, part in encoder.named_children():
+        part.requires_grad_(name == "pooler")

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from edgedistill.errors import TrainingError
@@ -57,15 +58,15 @@ def train(
         what: said beside the progress bar.
 
     Raises:
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or the device lacks the precision asked for.
     """
-    accelerator = Accelerator(mixed_precision=options.mixed_precision)
+    accelerator = _accelerator(options)
     optimizer = _optimizer(model, options)
     state_file, best_file = progress / "state.safetensors", progress / "best.safetensors"
     progress.mkdir(parents=True, exist_ok=True)
     position = checkpoint.restore(state_file, model, optimizer) if state_file.exists() else checkpoint.Position()
     model, optimizer = accelerator.prepare(model, optimizer)
-    bare = accelerator.unwrap_model(model)
+    bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # only training steps are in mixed precision
     batches_each = len(shuffled_batches(rows.lengths, options.batch_size, options.seed, 0))
     steps = batches_each * options.epochs
     saved_at = started = time.monotonic()
@@ -98,6 +99,17 @@ def train(
     )
 
 
+def _accelerator(options: TrainingOptions) -> Accelerator:
+    AcceleratorState._reset_state()  # an earlier stage of this process may have chosen another precision
+    accelerator = Accelerator(mixed_precision=options.mixed_precision)
+    if options.mixed_precision != "no" and not accelerator.native_amp:
+        device = accelerator.device.type
+        raise TrainingError(
+            f"mixed_precision: {options.mixed_precision!r} does nothing on {device}; choose 'bf16' or 'no'"
+        )
+    return accelerator
+
+
 def _optimizer(model: Any, options: TrainingOptions) -> torch.optim.Optimizer:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -119,7 +131,7 @@ def _step(
     steps: int,
 ) -> float:
     """Take one optimizer step and return the batch's loss."""
-    torch.manual_seed((options.seed << 32) + step)
+    torch.manual_seed(_seed_of(options.seed, step))
     for group in optimizer.param_groups:
         group["lr"] = learning_rate_at(step, steps, options)
     model.train()
@@ -140,11 +152,22 @@ def _step(
     return value
 
 
+def _seed_of(seed: int, step: int) -> int:
+    """Return 32 bits that depend on both; of a longer seed, PyTorch's generator on the CPU reads no more."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
 def _end_epoch(
     model: Any, objective: Objective, position: checkpoint.Position, epoch: int, learning_rate: float
 ) -> bool:
-    """Validate, add a point to the curve, and say whether this epoch is the best so far."""
+    """Validate, add a point to the curve, and say whether this epoch is the best so far.
+
+    Raises:
+        TrainingError: the validation loss is not finite: the last step has broken the weights.
+    """
     loss, metric = objective.validate(model)
+    if not math.isfinite(loss):
+        raise TrainingError(f"the validation loss is {loss} after epoch {epoch}; lower learning_rate, or raise warmup")
     position.curve.append(
         {
             "epoch": epoch,

@@ -32,7 +32,7 @@ def loss(options: Options, student_logits: "Tensor", teacher_logits: "Tensor", l
     Args:
         options: `weight` is not applied here.
         student_logits: (batch, classes), finite, float32; gradients flow into it.
-        teacher_logits: (batch, classes), finite, float32.
+        teacher_logits: (batch, classes), finite, float32; no gradient flows into it.
         labels: (batch,) int64; not read.
 
     Returns:
@@ -46,6 +46,6 @@ def loss(options: Options, student_logits: "Tensor", teacher_logits: "Tensor", l
 
     if len(student_logits) == 0:
         raise ValueError("no row is left to learn from: the batch is empty")
-    teacher = F.log_softmax(teacher_logits / options.temperature, dim=-1)
+    teacher = F.log_softmax(teacher_logits.detach() / options.temperature, dim=-1)
     student = F.log_softmax(student_logits / options.temperature, dim=-1)
     return options.temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)

@@ -63,13 +63,14 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
     Raises:
         ModelError: the layers do not exist, or the architecture does not keep them in a list of its own.
     """
-    from edgedistill.models.classifier import TransformerClassifier
+    from edgedistill.models.classifier import STATIC, TransformerClassifier
     from edgedistill.models.config_json import has_head, read_config
     from edgedistill.models.load import load_classifier, load_encoder_with_new_head
 
-    model = load_classifier(teacher) if has_head(read_config(teacher)) else load_encoder_with_new_head(teacher, labels)
-    if not isinstance(model, TransformerClassifier):
+    written = read_config(teacher)
+    if STATIC in (written.get("architectures") or []):
         raise ModelError(f"{teacher} has no layers to keep; choose student.kind: static")
+    model: Any = load_classifier(teacher) if has_head(written) else load_encoder_with_new_head(teacher, labels)
     full = model.model
     available = full.config.num_hidden_layers
     keep = chosen(options, available)

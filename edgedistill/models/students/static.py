@@ -27,6 +27,7 @@ class Options(StudentOptions):
     dimensions: int = Field(256, ge=8, le=1024, description="Numbers in each token's vector; sets the file's size.")
     hidden_size: int = Field(128, ge=1, le=4096, description="Width of the head's one hidden layer.")
 
+    TRAINING: ClassVar[Mapping[str, Any]] = {"epochs": 15, "batch_size": 256, "learning_rate": 1e-3}
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
 
 
@@ -70,10 +71,10 @@ def _token_vectors(teacher: Path, labels: tuple[str, ...], dimensions: int, fold
     if cached.exists():
         return np.load(cached)
     raw = _encode_each_token(teacher, labels)
-    if dimensions < raw.shape[1]:
-        raw = PCA(dimensions, svd_solver="covariance_eigh").fit_transform(raw)
-    elif dimensions > raw.shape[1]:
-        raw = np.pad(raw, ((0, 0), (0, dimensions - raw.shape[1])))
+    kept = min(dimensions, *raw.shape)
+    if kept < raw.shape[1]:
+        raw = PCA(kept, svd_solver="covariance_eigh").fit_transform(raw)
+    raw = np.pad(raw, ((0, 0), (0, dimensions - kept)))
     rank = np.arange(2, len(raw) + 2)
     probability = 1 / rank / (1 / rank).sum()
     vectors = (raw * (RARITY / (RARITY + probability))[:, None]).astype(np.float32)

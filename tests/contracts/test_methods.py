@@ -1,0 +1,185 @@
+"""What every quantization method must keep, however many are added."""
+
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgedistill import registry
+from edgedistill.models.classifier import StaticClassifier
+from edgedistill.quantize.affine import RowQuantized, quantize_rows
+from edgedistill.targets._target import Target
+
+METHODS = "edgedistill.quantize.methods"
+FORMATS = "edgedistill.export.formats"
+VOCAB, WIDTH, HIDDEN = 50, 16, 8
+
+
+def small_model() -> StaticClassifier:
+    torch.manual_seed(0)
+    return StaticClassifier(VOCAB, WIDTH, HIDDEN, ("negative", "positive"), "bert")
+
+
+def faults(name: str, module: Any) -> list[str]:
+    """Return what is wrong with the words of a method."""
+    found = []
+    stores = frozenset().union(*(registry.load(FORMATS, word).Options.STORES for word in registry.names(FORMATS)))
+    if get_args(module.Options.model_fields["method"].annotation) != (name,):
+        found.append("the file's name is the recipe's word")
+    if module.Options.SCHEME not in stores:
+        found.append("some format can store the scheme")
+    if "Source: http" not in " ".join((module.__doc__ or "").split()):
+        found.append("the docstring says where the method is from")
+    options = module.Options(method=name)
+    reduced, reason = module.decide_range(options)
+    if not isinstance(reduced, bool) or not reason:
+        found.append("the range of the codes has a reason in words")
+    if json.loads(json.dumps(module.needs(options))) != module.needs(options):
+        found.append("what the result depends on is plain data")
+    return found
+
+
+def faults_in_numbers(name: str, module: Any) -> list[str]:
+    """Return what is wrong with what a method makes of a model."""
+    found = []
+    model = small_model()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    everything = dict(module.quantize(model, module.Options(method=name, min_weights=1)))
+    if everything.keys() != {"embedding", "hidden", "output"}:
+        found.append("every table and every large linear layer is quantized")
+    for key, rows in everything.items():
+        weight = before[f"{key}.weight"].numpy()
+        if rows.codes.shape != weight.shape or rows.max_error_in_steps(weight) > 0.5001:
+            found.append(f"{key} is what the float layer was, to half a step")
+    if any(not torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items()):
+        found.append("the float model is left alone")
+    return found
+
+
+@pytest.mark.parametrize("name", registry.names(METHODS))
+def test_every_method_keeps_the_contract(name: str) -> None:
+    assert not faults(name, registry.load(METHODS, name))
+    assert not faults_in_numbers(name, registry.load(METHODS, name))
+
+
+def broken(**parts: Any) -> SimpleNamespace:
+    return SimpleNamespace(**{**vars(registry.load(METHODS, "dynamic_int8")), **parts})
+
+
+def without_tables(model: nn.Module, options: Any) -> Any:
+    yield from ((name, rows) for name, rows in sound().quantize(model, options) if name != "embedding")
+
+
+def with_half_the_scale(model: nn.Module, options: Any) -> Any:
+    for name, rows in sound().quantize(model, options):
+        yield name, RowQuantized(rows.codes, rows.scales / 2, rows.limit)
+
+
+def in_place(model: nn.Module, options: Any) -> Any:
+    made = list(sound().quantize(model, options))
+    with torch.no_grad():
+        model.get_parameter("output.weight").mul_(2)
+    yield from made
+
+
+def sound() -> Any:
+    return registry.load(METHODS, "dynamic_int8")
+
+
+class NowhereStored(sound().Options):
+    SCHEME = "int3_in_no_format"
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [
+        broken(decide_range=lambda _options: (True, "")),
+        broken(needs=lambda _options: {"range": (1, 2)}),
+        broken(Options=NowhereStored),
+        broken(__doc__="Weights as int8."),
+    ],
+)
+def test_the_contract_rejects_a_broken_method(twin: Any) -> None:
+    assert len(faults("dynamic_int8", twin)) == 1
+
+
+@pytest.mark.parametrize("quantize", [without_tables, with_half_the_scale, in_place])
+def test_the_contract_rejects_broken_numbers(quantize: Callable[..., Any]) -> None:
+    assert faults_in_numbers("dynamic_int8", broken(quantize=quantize))
+
+
+def test_the_contract_rejects_a_method_under_another_name() -> None:
+    with pytest.raises(ValueError, match="dynamic_int8"):
+        faults("int4", sound())
+
+
+@pytest.mark.parametrize(
+    ("cpus", "reduced", "said"),
+    [
+        (("x86_64_vnni",), False, "x86_64_vnni: int8 dot products do not saturate"),
+        (("arm64_dotprod", "x86_64_vnni"), False, "arm64_dotprod, x86_64_vnni: int8"),
+        (("x86_64_avx2",), True, "x86_64_avx2 has neither VNNI nor dotprod"),
+        (("arm64",), True, "arm64 has neither VNNI nor dotprod"),
+        (("x86_64_vnni", "x86_64_avx2", "arm64"), True, "x86_64_avx2, arm64 has neither"),
+    ],
+)
+def test_codes_have_seven_bits_where_a_target_saturates(cpus: tuple[str, ...], reduced: bool, said: str) -> None:
+    options = sound().Options(method="dynamic_int8", cpus=cpus, min_weights=1)
+    decided, reason = sound().decide_range(options)
+    assert decided is reduced
+    assert said in reason
+    assert sound().needs(options) == {"reduced_range": reduced}
+    made = dict(sound().quantize(small_model(), options))
+    limit = 63 if reduced else 127
+    assert {name: rows.limit for name, rows in made.items()} == {"embedding": 127, "hidden": limit, "output": limit}
+    assert all(np.abs(rows.codes).max() == rows.limit for rows in made.values())
+
+
+@pytest.mark.parametrize(("word", "reduced"), [("always", True), ("never", False)])
+@pytest.mark.parametrize("cpu", ["x86_64_vnni", "x86_64_avx2"])
+def test_the_recipe_may_decide_the_range_itself(word: Any, reduced: bool, cpu: str) -> None:
+    options = sound().Options(method="dynamic_int8", cpus=(cpu,), reduced_range=word)
+    assert sound().decide_range(options) == (reduced, f"the recipe says reduced_range: {word}")
+
+
+@pytest.mark.parametrize(("features", "reduced"), [({"avx2", "vnni"}, False), ({"avx2"}, True), (set(), True)])
+def test_the_host_is_asked_what_it_has(monkeypatch: pytest.MonkeyPatch, features: set[str], reduced: bool) -> None:
+    machine = Target("host", "x86_64", 2, None, ("onnxruntime",), frozenset(features), "local")
+    monkeypatch.setattr(registry.load("edgedistill.targets", "host"), "target", lambda: machine)
+    assert sound().decide_range(sound().Options(method="dynamic_int8"))[0] is reduced
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, {"embedding"}),
+        ({"min_weights": 0}, {"embedding", "hidden", "output"}),
+        ({"min_weights": WIDTH * HIDDEN}, {"embedding", "hidden"}),
+        ({"min_weights": WIDTH * HIDDEN + 1}, {"embedding"}),
+        ({"min_weights": 0, "embeddings": False}, {"hidden", "output"}),
+    ],
+)
+def test_small_layers_and_tables_are_left_out_as_the_recipe_says(settings: dict[str, Any], names: set[str]) -> None:
+    options = sound().Options(method="dynamic_int8", **settings)
+    assert dict(sound().quantize(small_model(), options)).keys() == names
+
+
+def test_a_row_is_an_output_channel() -> None:
+    model = small_model()
+    with torch.no_grad():
+        model.hidden.weight[3] *= 1000
+    rows = dict(sound().quantize(model, sound().Options(method="dynamic_int8", min_weights=1, reduced_range="never")))
+    alone = quantize_rows(model.hidden.weight.detach().numpy()[:3], 127)
+    assert np.array_equal(rows["hidden"].codes[:3], alone.codes)
+    assert rows["hidden"].scales[3] > 100 * rows["hidden"].scales[:3].max()
+
+
+def test_an_unknown_cpu_is_told_with_the_choices() -> None:
+    made: Callable[..., Any] = sound().decide_range
+    with pytest.raises(ValueError, match=r"unknown target 'abacus'; choose one of: .*host"):
+        made(sound().Options(method="dynamic_int8", cpus=("abacus",)))

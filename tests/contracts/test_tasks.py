@@ -1,0 +1,69 @@
+"""What every task keeps, however many are added."""
+
+import inspect
+from types import SimpleNamespace
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from edgedistill import registry
+from edgedistill.section import TaskOptions
+
+TASKS = "edgedistill.tasks"
+
+
+def complaints(module: Any, name: str) -> list[str]:
+    """Return what a task module breaks."""
+    found, options = [], module.Options
+    if get_args(options.model_fields["kind"].annotation) != (name,):
+        found.append("the file's name is the recipe's word")
+    if not getattr(options, "METRIC", "").isidentifier() or not getattr(options, "PIPELINE_TAG", ""):
+        found.append("it names its metric in one word, and the tag under which model hubs know it")
+    if list(inspect.signature(module.correct).parameters) != ["logits", "labels"]:
+        found.append("correct takes logits and labels")
+    if not module.__doc__:
+        found.append("its first line says what it is")
+    return found
+
+
+@pytest.mark.parametrize("name", registry.names(TASKS))
+def test_every_task_has_the_shape_of_one(name: str) -> None:
+    assert complaints(registry.load(TASKS, name), name) == []
+
+
+def test_a_module_of_another_shape_is_rejected() -> None:
+    class Options(TaskOptions):
+        kind: Literal["other"]
+        METRIC: ClassVar[str] = "top-1"
+
+    assert len(complaints(SimpleNamespace(Options=Options, correct=lambda x: x, __doc__=""), "mine")) == 4
+
+
+@pytest.mark.parametrize("name", registry.names(TASKS))
+def test_every_task_has_a_student_that_does_it(name: str) -> None:
+    students = "edgedistill.models.students"
+    kinds = (registry.load(students, kind).Options.TASKS for kind in registry.names(students))
+    assert any(name in tasks for tasks in kinds), "a task that no student does can never be chosen"
+
+
+def test_an_item_is_right_where_its_largest_logit_stands_at_its_label() -> None:
+    from sklearn.metrics import accuracy_score
+
+    task = registry.load(TASKS, "text_classification")
+    random = np.random.default_rng(0)
+    logits, labels = random.normal(size=(100, 4)), random.integers(0, 4, 100)
+    found = task.correct(logits, labels)
+    assert found.dtype == bool
+    assert found.mean() == accuracy_score(labels, logits.argmax(axis=1))
+    assert task.correct(np.eye(4), np.arange(4)).all()
+    assert not task.correct(-np.eye(4), np.arange(4)).any()
+
+
+@pytest.mark.parametrize("wrong", [{"labels": ["only"]}, {"max_length": 3}, {"max_length": 10_000}, {"label": ["a"]}])
+def test_sizes_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    options = registry.load(TASKS, "text_classification").Options
+    assert options(kind="text_classification").max_length == 128
+    with pytest.raises(ValidationError):
+        options(kind="text_classification", **wrong)
