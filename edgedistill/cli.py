@@ -5,6 +5,7 @@ Ctrl-C or SIGTERM. A bug in this project keeps its traceback.
 """
 
 import errno
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from edgedistill.recipe import Recipe
 
 INTERRUPTED = 130
+FULL = re.compile(r"No space left on device|File too large|\d+ requested and \d+ written")  # the last: numpy's words
 RUN_FOLDER = "run_folder"  # key of click's meta: where the running command keeps what it finishes
 
 
@@ -57,9 +59,11 @@ def _kept(ctx: click.Context) -> str:
 
 def _told(error: Exception) -> tuple[str, str, int] | None:
     """Return what is wrong with the disk, the cure and the exit code; None where the disk is not to blame."""
-    if "No space left on device" in str(error) or getattr(error, "errno", None) == errno.EDQUOT:
+    if FULL.search(str(error)) or getattr(error, "errno", None) == errno.EDQUOT:
         # not by class: libraries in other languages tell a full disk in exceptions of their own
-        return f"the disk is full ({str(error).splitlines()[0]})", "free some space and run the same command again", 1
+        reason = str(error).splitlines()[0]
+        reason = f" ({reason})" if len(reason) < 200 else ""  # copying a folder tells of every file in it
+        return f"the disk is full{reason}", "free some space and run the same command again", 1
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"{error.filename} cannot be read or written ({error.strerror})", "name another folder with --out", 2
     return None

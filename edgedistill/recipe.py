@@ -11,6 +11,7 @@ from edgedistill.registry import Choice, load, names
 from edgedistill.section import FormatOptions, MethodOptions, Section, StudentOptions, TaskOptions, TeacherOptions
 
 STUDENTS = "edgedistill.models.students"
+CALLS_FOR_P90 = 64  # below that an order statistic cannot carry it at 99 % confidence
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+([-+.][0-9A-Za-z.-]+)?$")]
@@ -33,21 +34,35 @@ DECIDES_THE_FILES = (
 
 
 def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe's plain values with those defaults of `distill` that depend on other sections.
+    """Return a recipe's plain values with those defaults that depend on other values.
 
     A table of token vectors wants larger steps and batches than a transformer; texts without labels have no gold to
-    learn from. What the recipe says itself is never changed, and what makes no sense is left for validation to tell.
+    learn from; fewer rounds need more calls each to carry a p90. What the recipe says itself is never changed, and
+    what makes no sense is left for validation to tell.
     """
-    said = plain.get("distill", {})
-    if not isinstance(said, Mapping):
-        return dict(plain)
+    defaults = {"distill": _distill_defaults(plain), "benchmark": _benchmark_defaults(plain)}
+    filled = dict(plain)
+    for name, more in defaults.items():
+        said = plain.get(name, {})
+        if isinstance(said, Mapping):
+            filled[name] = {**more, **said}
+    return filled
+
+
+def _benchmark_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
+    said = plain.get("benchmark")
+    rounds = said.get("rounds") if isinstance(said, Mapping) else None
+    return {"calls": max(5, -(-CALLS_FOR_P90 // rounds))} if isinstance(rounds, int) and rounds > 0 else {}
+
+
+def _distill_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
     student, data = plain.get("student"), plain.get("data")
     kind = student.get("kind") if isinstance(student, Mapping) else None
     known = isinstance(kind, str) and kind in names(STUDENTS)
     defaults = dict(load(STUDENTS, str(kind)).Options.TRAINING) if known else {}
     if isinstance(data, Mapping) and _unlabelled(data.get("train")):
         defaults["losses"] = [{"loss": "forward_kl"}]
-    return {**plain, "distill": {**defaults, **said}}
+    return defaults
 
 
 def _unlabelled(source: object) -> bool:

@@ -87,7 +87,7 @@ class TrainingOptions(Section):
     max_gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
     patience: int = Field(3, ge=1, description="Epochs without a better validation metric before stopping.")
     mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="As accelerate understands it.")
-    seed: int = Field(0, ge=0, description="Of initialisation, order and dropout.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Of initialisation, order and dropout.")
 
 
 class DistillOptions(TrainingOptions):
@@ -111,7 +111,7 @@ class BenchmarkOptions(Section):
     target: str = Field("host", description="A file of targets/; where latency and memory are measured.")
     threads: int = Field(1, ge=1, description="Threads of the runtime, the same for every subject.")
     rounds: int = Field(5, ge=3, description="Fresh processes per subject, interleaved: A B C A B C.")
-    calls: int = Field(14, ge=5, description="Fewest timed calls per workload and round; a p90 needs 64 in all.")
+    calls: int = Field(14, ge=5, description="Fewest timed calls per workload and round; left out, as many as a p90 needs.")
     seconds: float = Field(0.3, gt=0, description="Fewest seconds of timed calls per workload and round.")
 
 

@@ -21,6 +21,9 @@ VERDICT_STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bol
 FIRST_WORKLOAD = "batch_1_short"
 
 
+REASONS_SHOWN = 2
+
+
 def plan_table(stages: Iterable["PlannedStage"]) -> Table:
     """Return what a build would do, stage by stage, with the totals of what would run."""
     stages = tuple(stages)
@@ -56,7 +59,9 @@ def results_table(benchmark: BenchmarkResult) -> Table:
     for subject in benchmark.subjects:
         _add(table, *_result(subject, teacher))
     if not benchmark.validity.valid:
-        table.caption = Text("not valid: " + "; ".join(benchmark.validity.reasons), "yellow")
+        first, more = benchmark.validity.reasons[:REASONS_SHOWN], len(benchmark.validity.reasons) - REASONS_SHOWN
+        rest = f"; and {more} more reasons, all of them in the report" if more > 0 else ""
+        table.caption = Text(f"not valid: {'; '.join(first)}{rest}", "yellow")
     return table
 
 

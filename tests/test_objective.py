@@ -12,7 +12,10 @@ from edgedistill.recipe_sections import DistillOptions
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Signals
 
-BOTH = [{"loss": "forward_kl", "weight": 0.7, "temperature": 3.0}, {"loss": "cross_entropy", "weight": 0.3}]
+BOTH: list[dict[str, Any]] = [
+    {"loss": "forward_kl", "weight": 0.7, "temperature": 3.0},
+    {"loss": "cross_entropy", "weight": 0.3},
+]
 
 
 def objective_of(signals: Signals, losses: list[dict[str, Any]]) -> TeacherSignals:

@@ -1,7 +1,6 @@
 """The teacher's cached answers are its own, belong to the rows beside them, and survive being killed."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from edgedistill.corpus.read import read
 from edgedistill.distill import signals as module
 from edgedistill.distill.signals import prove_row_hashes, prove_token_ids
 from edgedistill.errors import StageError
-from edgedistill.files import files_in, sha256_of, sha256_of_tree
+from edgedistill.files import files_in, sha256_of, sha256_of_tree, write_atomic
 from edgedistill.models.load import load_classifier, load_tokenizer
 from edgedistill.training import predict
 from edgedistill.training.evaluate import evaluate
@@ -114,9 +113,8 @@ def many() -> TokenRows:
 
 
 @pytest.fixture
-def batches_of_four(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def batches_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict, "BATCH_SIZE", 4)
-    yield
 
 
 def answered(learner: Any, rows: TokenRows, folder: Path) -> bytes:
@@ -151,10 +149,9 @@ def test_a_counter_without_its_file_counts_for_nothing(many: TokenRows, tmp_path
 @pytest.mark.usefixtures("batches_of_four")
 def test_a_counter_that_runs_ahead_is_seen(many: TokenRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = answered(model(), many, tmp_path / "whole")
-    write = predict.write_atomic
-    monkeypatch.setattr(predict, "write_atomic", lambda file, text: write(file, str(int(text) + 1)))
+    monkeypatch.setattr(predict, "write_atomic", lambda file, text: write_atomic(file, str(int(text) + 1)))
     with pytest.raises(KeyboardInterrupt):
-        answered(Dying(model(), 40), many, tmp_path / "killed")
+        answered(Dying(model(), 32), many, tmp_path / "killed")
     assert answered(model(), many, tmp_path / "killed") != whole
 
 

@@ -58,7 +58,9 @@ teacher: {kind: transformers, licence: MIT, model: {path: headed}}
 data:
   train: {source: text, file: train.txt}
   validation: {source: jsonl, file: validation.jsonl}
-  test: {source: jsonl, file: other.jsonl}
+  test: {source: jsonl, file: test.jsonl}
+  challenge:
+    other: {source: jsonl, file: other.jsonl}
 student: {kind: layers, layers: 1}
 distill: {epochs: 2, batch_size: 8, learning_rate: 1.0e-3, losses: [{loss: forward_kl}]}
 quantize: [{method: dynamic_int8, min_weights: 1}]
@@ -102,6 +104,7 @@ def write_headed_recipe(folder: Path, text: str = HEADED_RECIPE) -> Path:
     write_checkpoint(folder / "headed")
     (folder / "train.txt").write_text("".join(f"{row['text']}\n" for row in rows(200, seed=3)), encoding="utf-8")
     write_rows(folder / "validation.jsonl", rows(40, seed=4))
+    write_rows(folder / "test.jsonl", rows(80, seed=5))
     write_rows(folder / "other.jsonl", rows(80, seed=2))
     file = folder / "headed.yaml"
     file.write_text(text, encoding="utf-8")

@@ -35,7 +35,9 @@ def resumable_logits(
     batches = list(ordered_batches(rows.lengths, BATCH_SIZE))
     counter = progress / f"{file.stem}.batches_done"
     done = int(counter.read_text()) if counter.exists() and file.exists() else 0
-    logits = np.lib.format.open_memmap(file, mode="r+" if done else "w+", dtype=np.float32, shape=(len(rows), classes))
+    if not done:  # written out in full: in a file with holes, a full disk would be a bus error and not an exception
+        np.save(file, np.zeros((len(rows), classes), dtype=np.float32))
+    logits = np.lib.format.open_memmap(file, mode="r+")
     model.eval()
     finished_rows = sum(len(batch) for batch in batches[:done])
     with torch.no_grad(), bar(what, len(rows), "rows", done=finished_rows) as advance:

@@ -1,0 +1,189 @@
+"""Controls see what the student saw, minus the teacher; and nothing of what they are measured on."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.linear_model import LogisticRegression
+from tiny_artifact import LABELS
+from tiny_distill import DISTILL, make_corpus, make_signals, make_teacher, sealed, teacher_options
+from tiny_models import write_model
+
+from edgedistill.corpus.read import read
+from edgedistill.distill import controls as module
+from edgedistill.distill.controls import control
+from edgedistill.distill.stage import make_student
+from edgedistill.models.students import layers, static
+from edgedistill.recipe_sections import DistillOptions
+from edgedistill.training.signals import SplitSignals
+from edgedistill.values import Controls, Corpus, Evaluation, Signals, Teacher
+
+STATIC = static.Options(kind="static", dimensions=16, hidden_size=8)
+EVALUATED = ("test", "challenge.other")
+
+
+def controls_of(
+    folder: Path,
+    teacher: Teacher,
+    corpus: Corpus,
+    signals: Signals,
+    options: DistillOptions = DISTILL,
+    student: Any = STATIC,
+) -> Controls:
+    folder.mkdir(parents=True, exist_ok=True)
+    return sealed(folder, control(options, student, teacher=teacher, corpus=corpus, signals=signals, folder=folder))
+
+
+@pytest.fixture(scope="module")
+def controls(tmp_path_factory: pytest.TempPathFactory, teacher: Teacher, corpus: Corpus, signals: Signals) -> Controls:
+    return controls_of(tmp_path_factory.mktemp("controls"), teacher, corpus, signals)
+
+
+def logits(controls: Controls, name: str, split: str = "test") -> np.ndarray:
+    """Return what a control said to a split."""
+    evaluations: dict[str, Evaluation] = {baseline.name: baseline.evaluation for baseline in controls.baselines}
+    evaluation = evaluations.get(name, controls.no_teacher)
+    assert evaluation is not None
+    found: np.ndarray = np.load(controls.path(evaluation.logits[split]))
+    return found
+
+
+NAMES = ("majority", "tfidf_linear", "no_teacher")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("split", EVALUATED)
+def test_every_control_answers_every_row_and_is_measured_on_gold(
+    name: str, split: str, controls: Controls, corpus: Corpus
+) -> None:
+    said, gold = logits(controls, name, split), read(corpus, split).labels
+    assert said.shape == (len(gold), len(LABELS))
+    assert said.dtype == np.float32
+    evaluations: dict[str, Evaluation] = {one.name: one.evaluation for one in controls.baselines}
+    evaluation = evaluations.get(name, controls.no_teacher)
+    assert evaluation is not None
+    assert evaluation.metrics[split].value == (said.argmax(axis=1) == gold).mean()
+    assert controls.skipped is None
+
+
+def test_tfidf_learns_and_the_majority_does_not(controls: Controls, corpus: Corpus) -> None:
+    measured = {one.name: one.evaluation.metrics["test"].value for one in controls.baselines}
+    assert measured["tfidf_linear"] > 0.9
+    gold = read(corpus, "train").labels
+    most = int(np.bincount(gold[gold >= 0]).argmax())
+    assert measured["majority"] == (read(corpus, "test").labels == most).mean()
+    assert (logits(controls, "majority").argmax(axis=1) == most).all()
+    assert f"always {LABELS[most]!r}" in controls.baselines[0].description
+
+
+def test_tfidf_gives_log_probabilities(controls: Controls) -> None:
+    assert np.allclose(np.exp(logits(controls, "tfidf_linear")).sum(axis=1), 1.0, atol=1e-5)
+
+
+def with_labels(corpus: Corpus, folder: Path, split: str, seed: int = 0) -> Corpus:
+    """Return a corpus whose labels of one split are shuffled."""
+    shutil.copytree(corpus.folder, folder)
+    file = folder / corpus.splits[split].file
+    table = pq.read_table(file)
+    labels = np.random.default_rng(seed).permutation(table["label"].to_numpy())
+    place = table.column_names.index("label")
+    pq.write_table(table.set_column(place, "label", [labels]), file)
+    return sealed(folder, corpus)
+
+
+@pytest.mark.parametrize("split", [*EVALUATED, "calibration"])
+def test_what_the_held_out_labels_are_changes_no_answer(
+    split: str, controls: Controls, teacher: Teacher, corpus: Corpus, tmp_path: Path
+) -> None:
+    other = with_labels(corpus, tmp_path / "corpus", split)
+    signals = make_signals(tmp_path / "signals", teacher, other)
+    again = controls_of(tmp_path / "controls", teacher, other, signals)
+    assert all(np.array_equal(logits(again, name), logits(controls, name)) for name in NAMES)
+    assert again.baselines[1].description == controls.baselines[1].description
+
+
+def test_train_labels_change_the_answers(teacher: Teacher, corpus: Corpus, controls: Controls, tmp_path: Path) -> None:
+    other = with_labels(corpus, tmp_path / "corpus", "train")
+    signals = make_signals(tmp_path / "signals", teacher, other)
+    again = controls_of(tmp_path / "controls", teacher, other, signals)
+    assert not any(
+        np.array_equal(logits(again, name), logits(controls, name)) for name in ("tfidf_linear", "no_teacher")
+    )
+
+
+def test_tfidfs_strength_is_the_best_on_validation(
+    teacher: Teacher, corpus: Corpus, signals: Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gold, right_with = read(corpus, "validation").labels, {0.5: 0.2, 1.0: 0.4, 2.0: 0.9, 4.0: 0.6, 8.0: 0.5}
+
+    class Told(LogisticRegression):  # type: ignore[misc]
+        """Answers validation as well as it is told to."""
+
+        def predict(self, features: Any) -> np.ndarray:
+            assert features.shape[0] == len(gold), "only validation is looked at"
+            return np.where(np.arange(len(gold)) < right_with[self.C] * len(gold), gold, 1 - gold)
+
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression", Told)
+    assert "C=2 chosen on validation" in module._tfidf(corpus, signals, tmp_path).description
+
+
+def test_the_student_without_a_teacher_saw_gold_alone(controls: Controls, corpus: Corpus) -> None:
+    assert controls.no_teacher_training is not None
+    labels = read(corpus, "train").labels
+    assert controls.no_teacher_training.rows == (labels >= 0).sum() < len(labels)
+    assert controls.no_teacher_training.steps <= DISTILL.epochs * -(-len(labels) // DISTILL.batch_size)
+
+
+@pytest.mark.parametrize("student", [STATIC, layers.Options(kind="layers", layers=1)])
+def test_the_student_without_a_teacher_starts_from_what_the_teacher_was_before(
+    student: Any, teacher: Teacher, corpus: Corpus, signals: Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[Path] = []
+
+    def watched(options: Any, start: Path, *rest: Any) -> Any:
+        starts.append(start)
+        return make_student(options, start, *rest)
+
+    monkeypatch.setattr(module, "make_student", watched)
+    found = controls_of(tmp_path, teacher, corpus, signals, student=student)
+    assert teacher.base is not None
+    assert starts == [teacher.path(teacher.base)]
+    assert "the checkpoint before it was fitted" in str(found.no_teacher_initialised_from)
+
+
+def test_where_no_earlier_checkpoint_is_known_that_is_said(corpus: Corpus, tmp_path: Path) -> None:
+    write_model(tmp_path / "headed")
+    teacher = make_teacher(tmp_path / "teacher", corpus, teacher_options(tmp_path / "headed"))
+    signals = make_signals(tmp_path / "signals", teacher, corpus)
+    found = controls_of(tmp_path / "controls", teacher, corpus, signals)
+    assert "the teacher itself (no earlier one is known)" in str(found.no_teacher_initialised_from)
+
+
+def test_the_teachers_answers_change_nothing(
+    controls: Controls, teacher: Teacher, corpus: Corpus, signals: Signals, tmp_path: Path
+) -> None:
+    shutil.copytree(signals.folder, tmp_path / "signals")
+    for name, split in signals.splits.items():
+        np.save(tmp_path / "signals" / split.logits, -np.asarray(SplitSignals(signals, name).logits))
+    again = controls_of(tmp_path / "controls", teacher, corpus, sealed(tmp_path / "signals", signals))
+    assert all(np.array_equal(logits(again, name), logits(controls, name)) for name in NAMES)
+
+
+def test_controls_that_are_switched_off_say_so(
+    teacher: Teacher, corpus: Corpus, signals: Signals, tmp_path: Path
+) -> None:
+    found = controls_of(tmp_path, teacher, corpus, signals, DISTILL.model_copy(update={"controls": False}))
+    assert found.skipped == "switched off in the recipe (distill.controls: false)"
+    assert (found.baselines, found.no_teacher, found.no_teacher_training) == ((), None, None)
+
+
+def test_controls_that_have_no_gold_say_so(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "corpus", labelled=False, count=40)
+    write_model(tmp_path / "headed")
+    teacher = make_teacher(tmp_path / "teacher", corpus, teacher_options(tmp_path / "headed"))
+    found = controls_of(tmp_path / "c", teacher, corpus, make_signals(tmp_path / "signals", teacher, corpus))
+    assert found.skipped == "the training rows have no gold labels, and nothing can be learned without a teacher"
+    assert found.baselines == ()
