@@ -111,7 +111,7 @@ class BenchmarkOptions(Section):
     target: str = Field("host", description="A file of targets/; where latency and memory are measured.")
     threads: int = Field(1, ge=1, description="Threads of the runtime, the same for every subject.")
     rounds: int = Field(5, ge=3, description="Fresh processes per subject, interleaved: A B C A B C.")
-    calls: int = Field(14, ge=5, description="Fewest timed calls per workload and round; left out, as many as a p90 needs.")
+    calls: int = Field(14, ge=5, description="Fewest timed calls per workload and round; by default enough for a p90.")
     seconds: float = Field(0.3, gt=0, description="Fewest seconds of timed calls per workload and round.")
 
 
