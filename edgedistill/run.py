@@ -161,8 +161,7 @@ def _finish(folder: Path, value: StageValue) -> None:
     """Seal a stage: drop its progress, hash its files, and move result.json into place."""
     shutil.rmtree(folder / "progress", ignore_errors=True)
     text = value.model_dump_json(indent=2) + "\n"
-    own = ("SHA256SUMS", "SHA256SUMS.draft", "result.json.draft")  # the drafts were left by a kill at this very place
-    files = [file for file in files_in(folder) if file.name not in own]
+    files = [file for file in files_in(folder) if file.name != "SHA256SUMS"]  # left by a kill at its end
     sums = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
     sums["result.json"] = sha256_of_text(text)
     write_atomic(folder / "SHA256SUMS", "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
 from filelock import FileLock
 from tiny_build import write_recipe
 
 from edgedistill import pipeline
+from edgedistill.cli import main
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
 from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher
@@ -90,6 +92,19 @@ def environment(**more: str) -> dict[str, str]:
 def built(finished: Finished, *arguments: object, verb: str = "build", **settings: Any) -> Any:
     """Run a verb on a recipe, and return how it ended."""
     return command(verb, finished.recipe, "--out", finished.out, *arguments, **settings)
+
+
+def called(file: Path, out: Path, verb: str = "build") -> Result:
+    """Run a verb inside this process, where the heavy libraries are loaded already, without progress."""
+    return CliRunner().invoke(main, [verb, str(file), "--out", str(out), "--quiet"])
+
+
+def one_line(ended: Any) -> str:
+    """Return the one line that a user is told of an error, made sure that there is no traceback."""
+    lines = [line for line in ended.stderr.splitlines() if not line.startswith(" ")]
+    assert "Traceback" not in ended.stderr
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:], ended.stderr
+    return lines[-1]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

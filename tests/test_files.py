@@ -27,6 +27,13 @@ def test_a_file_holds_what_was_written_and_no_draft_is_left(tmp_path: Path, cont
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
+def test_who_reads_while_a_file_is_written_reads_the_old_one_whole(tmp_path: Path) -> None:
+    files.write_atomic(tmp_path / "file", "the old content")
+    with (tmp_path / "file").open(encoding="utf-8") as reader:
+        files.write_atomic(tmp_path / "file", "new")
+        assert reader.read() == "the old content"
+
+
 def test_a_write_that_is_interrupted_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     files.write_atomic(file, "old")

@@ -13,11 +13,12 @@ import pytest
 from finished_build import ROOT, Finished, built, command, contents, environment
 from tiny_build import HEADED_RECIPE, RECIPE, rows, write_headed_recipe, write_recipe, write_rows
 
-from edgedistill import pipeline
+from edgedistill import pipeline, registry
 from edgedistill.benchmark import stage as benchmarking
 from edgedistill.errors import GateError
 from edgedistill.recipe_file import load
 from edgedistill.results import BenchmarkResult
+from edgedistill.targets._target import Target
 
 PACKAGE = ROOT / "edgedistill"
 REPORT = {"report"}
@@ -188,6 +189,19 @@ def test_the_code_of_a_stage_names_all_that_it_runs(written: Path, monkeypatch: 
     assert {name: uncovered(stages, name) for name in stages} == {name: set() for name in stages}
     monkeypatch.setattr(pipeline, "code_of", lambda *rooms: " ".join(room for room in rooms if room != "runtimes"))
     assert uncovered(pipeline.stages(load(written), written.parent), "benchmark"), "a room left out is seen"
+
+
+def test_another_cpu_runs_again_what_was_rounded_for_it(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def host(*features: str) -> Target:
+        return Target("host", "x86_64", 2, None, ("onnxruntime", "pytorch"), frozenset(features), "local")
+
+    found = {}
+    for features in (("avx2", "vnni"), ("avx2",), ("avx512", "vnni")):
+        monkeypatch.setattr(registry.load("edgedistill.targets", "host"), "target", lambda given=features: host(*given))
+        found[features] = fingerprints(written)
+    with_vnni, without, other = found.values()
+    assert {name for name in with_vnni if without[name] != with_vnni[name]} == QUANTIZE
+    assert other == with_vnni, "the same range, and so the same file"
 
 
 def test_where_it_lies_and_who_asks_does_not_matter(finished: Finished, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_more_work_is_guessed_to_take_longer(recipe: Path, old: str, new: str, g
         return planning.guesses(read, file.parent, pipeline.anatomy(read, file.parent))
 
     before, after = guesses(RECIPE), guesses(RECIPE.replace(old, new))
-    assert RECIPE != RECIPE.replace(old, new)
+    assert RECIPE.replace(old, new) != RECIPE
     assert {name for name in before if after[name][0] > before[name][0]} == grown
 
 

@@ -109,8 +109,7 @@ def test_a_terminal_has_a_bar_that_goes_away(still: bool) -> None:
 
 
 def test_a_failure_inside_goes_on_and_ends_the_bar(log: Callable[[], list[str]], clock: Clock) -> None:
-    with pytest.raises(ValueError, match="inside"), progress.bar("work", 10) as advance:
-        advance(1)
+    with pytest.raises(ValueError, match="inside"), progress.bar("work", 10):
         raise ValueError("inside")
     with progress.bar("next", 1) as advance:
         advance(1)

@@ -94,6 +94,8 @@ def test_a_stage_that_is_killed_anywhere_is_made_again_and_is_sound(
     def write(file: Path, text: str) -> None:
         if file.name == killed_at and not moved:
             file.with_name(f"{file.name}.draft").write_text(text[:5], encoding="utf-8")
+            (file.parent / "deep").mkdir(exist_ok=True)
+            (file.parent / "deep" / ".tmpAbCdEf").write_text("half of a safetensors file", encoding="utf-8")
         else:
             real(file, text)
         if file.name == killed_at:
@@ -109,8 +111,10 @@ def test_a_stage_that_is_killed_anywhere_is_made_again_and_is_sound(
     before = make.calls
     assert run.once("stage", NEEDS, make, Made).number == make.calls
     assert make.calls == before + (not done)
-    verify(run.folder_of("stage", NEEDS))
-    run.once("stage", NEEDS, make, Made)
+    folder = run.folder_of("stage", NEEDS)
+    verify(folder)
+    names = {file.name for file in folder.rglob("*") if file.is_file()}
+    assert names == {"SHA256SUMS", "file", "needs.json", "result.json", "took.json"}, "nothing half-written is left"
 
 
 def test_a_stage_that_fails_is_not_finished_and_keeps_its_progress(run: Run) -> None:

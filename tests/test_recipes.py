@@ -1,0 +1,73 @@
+"""Every recipe that is shipped loads, says what it is for, and reads only what scripts/fetch can bring."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from finished_build import ROOT
+
+from edgedistill.cli import main
+from edgedistill.errors import RecipeError
+from edgedistill.recipe import Recipe
+from edgedistill.recipe_file import dump, load
+
+RECIPES = sorted((ROOT / "recipes").rglob("*.y*ml"))
+DATA = ROOT / "data"
+
+
+def paths(value: Any) -> Iterator[str]:
+    """Yield every local file or folder that a recipe names."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if key in ("file", "path", "archive") and isinstance(part, str):
+                yield part
+            else:
+                yield from paths(part)
+
+
+def test_there_are_recipes() -> None:
+    assert ROOT / "recipes" / "quickstart.yaml" in RECIPES
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
+def test_a_recipe_is_valid_and_survives_being_written_out(file: Path, tmp_path: Path) -> None:
+    recipe = load(file)
+    (tmp_path / "whole.yaml").write_text(dump(recipe), encoding="utf-8")
+    assert load(tmp_path / "whole.yaml") == recipe
+    assert recipe.name == file.stem
+    assert CliRunner().invoke(main, ["validate", str(file)]).output == f"{file}: valid\n"
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
+def test_a_recipe_says_at_its_top_what_it_shows_how_long_it_takes_and_what_it_printed(file: Path) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    top = "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
+    assert re.search(r"\b\d+ (minutes|seconds|hours)\b", top)
+    assert re.search(r"printed last time:\n(#.*\n)+.*teacher", top)
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
+def test_a_recipe_reads_what_is_fetched_with_its_hash(file: Path) -> None:
+    fetched = (ROOT / "scripts" / "fetch").read_text(encoding="utf-8")
+    named = list(paths(load(file).model_dump(mode="json")))
+    assert named
+    for name in named:
+        place = (file.parent / name).resolve()
+        assert place.is_relative_to(DATA), f"{name} is not in data/"
+        assert f'"{place.relative_to(DATA).as_posix()}"' in fetched, f"scripts/fetch does not know {name}"
+
+
+def test_the_quickstart_is_short() -> None:
+    lines = (ROOT / "recipes" / "quickstart.yaml").read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if line and not line.startswith("#")]) < 40
+
+
+def test_a_recipe_that_is_wrong_is_seen(tmp_path: Path) -> None:
+    text = RECIPES[0].read_text(encoding="utf-8")
+    (tmp_path / "wrong.yaml").write_text(text.replace("licence:", "license:", 1), encoding="utf-8")
+    with pytest.raises(RecipeError, match="license"):
+        load(tmp_path / "wrong.yaml")
+    assert isinstance(load(RECIPES[0]), Recipe)
