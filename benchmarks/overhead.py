@@ -46,7 +46,7 @@ print(sorted(times)[len(times) // 2])
 def worker_ns(artifact: Path, texts: list[str], calls: int) -> float:
     """Return the median call as the benchmark's worker measures it."""
     job = LatencyJob("onnxruntime", str(artifact), "onnx/model_quantized.onnx", 1, {"one": [[text] for text in texts]},
-                     calls, 0.5, False)  # fmt: skip
+                     {"one": 0.0}, calls, 0.5, False)  # fmt: skip
     answer = LatencyAnswer.read(process.run(job, "the artifact"))
     return statistics.median(answer.workloads["one"].whole_ns)
 

@@ -1,16 +1,21 @@
 """The `edgedistill` command, and `python -m edgedistill`."""
 
 import signal
-
-from edgedistill.cli import main
-from edgedistill.provenance import disable_telemetry
+import sys
 
 
 def start() -> None:
     """Run the command line; SIGTERM counts as Ctrl-C: both say what is kept, and exit with 130."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    disable_telemetry()
-    main()
+    try:
+        from edgedistill.cli import main
+        from edgedistill.provenance import disable_telemetry
+
+        disable_telemetry()
+        main()
+    except KeyboardInterrupt:  # before the command line could take it; afterwards it tells more
+        sys.stderr.write("error: interrupted; nothing was lost, and the same command goes on from there\n")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

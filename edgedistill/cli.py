@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 FULL = re.compile(r"No space left on device|File too large|\d+ requested and \d+ written")  # the last: numpy's words
+NO_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)
+LONGEST_REASON = 300
 RUN_FOLDER = "run_folder"  # key of click's meta: where the running command keeps what it finishes
 
 
@@ -61,12 +63,20 @@ def _told(error: Exception) -> tuple[str, str, int] | None:
     """Return what is wrong with the disk, the cure and the exit code; None where the disk is not to blame."""
     if FULL.search(str(error)) or getattr(error, "errno", None) == errno.EDQUOT:
         # not by class: libraries in other languages tell a full disk in exceptions of their own
-        reason = str(error).splitlines()[0]
-        reason = f" ({reason})" if len(reason) < 200 else ""  # copying a folder tells of every file in it
+        reason = " ".join(str(error).split())
+        reason = f" ({reason})" if len(reason) < LONGEST_REASON else ""  # copying a folder tells of every file in it
         return f"the disk is full{reason}", "free some space and run the same command again", 1
-    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"{error.filename} cannot be read or written ({error.strerror})", "name another folder with --out", 2
+    if isinstance(error, OSError) and _is_no_place(error):
+        place = str(error.filename or "a file")
+        place = place if len(place) < LONGEST_REASON else f"{place[:LONGEST_REASON]} [cut]"
+        return f"{place} cannot be read or written ({error.strerror})", "name another folder with --out", 2
     return None
+
+
+def _is_no_place(error: OSError) -> bool:
+    """Whether nothing can be written where the user pointed; a folder that is there twice would be a bug of ours."""
+    in_the_way = error.errno == errno.EEXIST and error.filename is not None and Path(error.filename).is_file()
+    return error.errno in NO_PLACE or in_the_way
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -94,14 +104,23 @@ def _with_run(command: Callable[..., None]) -> Callable[..., None]:
         from rich.console import Console
 
         from edgedistill import progress
-        from edgedistill.recipe_file import load
 
-        recipe = load(recipe_file)
+        recipe = _sound(recipe_file)
         ctx.meta[RUN_FOLDER] = out / recipe.name
         progress.show_on(None if quiet else Console(stderr=True))
         command(recipe, recipe_file.absolute().parent, out, Console())
 
     return prepared
+
+
+def _sound(recipe_file: Path) -> "Recipe":
+    """Return the recipe, checked against the files that it names."""
+    from edgedistill import named_files
+    from edgedistill.recipe_file import load
+
+    recipe = load(recipe_file)
+    named_files.check(recipe, recipe_file)
+    return recipe
 
 
 @main.command()
@@ -179,13 +198,11 @@ def plan(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
 @main.command()
 @click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, type=EXISTING_FILE)
 def validate(recipes: tuple[Path, ...]) -> None:
-    """Check recipes, and tell all problems at once."""
-    from edgedistill.recipe_file import load
-
+    """Check recipes and the files that they name. Tells all problems at once."""
     problems = []
     for file in recipes:
         try:
-            load(file)
+            _sound(file)
             click.echo(f"{file}: valid")
         except RecipeError as error:
             problems.append(str(error))

@@ -54,6 +54,12 @@ def size_of(folder: Path) -> int:
     return sum(file.stat().st_size for file in files_in(folder))
 
 
+def read_sums(file: Path) -> dict[str, str]:
+    """Return name -> SHA-256 of a SHA256SUMS file, as sha256sum writes it."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
 def canonical_json(value: object) -> str:
     """Return the one JSON text for `value`: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)

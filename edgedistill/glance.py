@@ -6,14 +6,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from edgedistill.errors import DataError, ModelError
+from edgedistill.models.config_json import read_config
+from edgedistill.models.resolve import resolve
+from edgedistill.named_files import head_labels, longest_input
+from edgedistill.recipe_sections import ModelReference
 
 SOURCES = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
 TEXT_NAMES = ("text", "sentence", "content", "review", "comment", "body", "message", "utterance", "question", "title")
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion")
 MOST_LABELS = 200
+LONGEST_REASON = 300  # characters of a library's own words
 
 
 @dataclass(frozen=True)
@@ -91,26 +97,20 @@ def at_teacher(reference: str) -> TeacherGlance:
     """Look at a checkpoint directory, or at `org/name@revision` on the hub.
 
     Raises:
-        ModelError: there is no config.json, or the hub cannot be asked.
+        ModelError: there is no config.json, a directory has no safetensors weights, or the hub cannot be asked.
     """
     folder = Path(reference)
     if folder.is_dir():
         model = {"path": reference}
+        resolve(ModelReference(path=reference), Path(), Path())
     else:
         hub, _, revision = reference.partition("@")
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub):
             raise ModelError(f"{reference!r} is neither a directory nor a hub id; write a path, or org/name@revision")
         folder = _from_hub(hub, revision or None)
         model = {"hub": hub, "revision": folder.name}  # a snapshot's folder is named after its commit
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder} has no config.json that can be read ({error}); name a checkpoint's directory"
-        ) from error
-    return TeacherGlance(
-        model, _labels_of(config), _licence_of(folder / "README.md"), config.get("max_position_embeddings")
-    )
+    config = read_config(folder)
+    return TeacherGlance(model, head_labels(config), _licence_of(folder / "README.md"), longest_input(config))
 
 
 def _rows(file: Path, source: str) -> Iterator[dict[str, Any]]:
@@ -184,17 +184,10 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     try:
         return Path(hf_hub_download(repository, "config.json", revision=revision)).parent
     except (EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = shorten(str(error), LONGEST_REASON, placeholder=" [cut]")
         raise ModelError(
             f"{repository} cannot be looked up on the hub: {reason}; name a local directory instead"
         ) from error
-
-
-def _labels_of(config: dict[str, Any]) -> tuple[str, ...] | None:
-    """Return the labels of a classification head, in the order of its outputs."""
-    names = config.get("id2label")
-    head = any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or [])
-    return tuple(str(names[str(index)]) for index in range(len(names))) if head and names else None
 
 
 def _licence_of(card: Path) -> str | None:

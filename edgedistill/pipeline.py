@@ -6,6 +6,7 @@ not by a build that has nothing to do.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +14,18 @@ from typing import Any, TypeVar
 
 from edgedistill import planning, registry
 from edgedistill.corpus.stage import digests
-from edgedistill.errors import GateError
+from edgedistill.errors import GateError, StageError
 from edgedistill.files import canonical_json, sha256_of_text, write_changed
 from edgedistill.models.anatomy import Anatomy
 from edgedistill.planning import PlannedStage
 from edgedistill.progress import say
-from edgedistill.provenance import code_of, versions
+from edgedistill.provenance import code_of, host, versions
 from edgedistill.publish import publish
 from edgedistill.recipe import DECIDES_THE_FILES, Recipe
 from edgedistill.recipe_file import dump
 from edgedistill.results import BenchmarkResult, Report
 from edgedistill.run import Run, fingerprint
+from edgedistill.targets import _cpu
 from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, StageValue, Student, Teacher
 
 V = TypeVar("V", bound=StageValue)
@@ -93,9 +95,13 @@ def stages(recipe: Recipe, base: Path) -> dict[str, Stage]:
         task=recipe.task,
         versions=trainers,
     )
-    learning = {"student": recipe.student, "distill": recipe.distill, "versions": trainers}
+    said = recipe.distill.model_dump(mode="json", exclude={"controls"})
+    learning = {"student": recipe.student, "distill": said, "versions": trainers}
     add("student", "distill", ("distill", *shared), ("signals",), **learning)
-    add("controls", "distill", ("distill", *shared), ("signals",), **learning, scikit_learn=versions("scikit-learn"))
+    add(
+        "controls", "distill", ("distill", *shared), ("signals",),
+        **learning, wanted=recipe.distill.controls, scikit_learn=versions("scikit-learn"),
+    )  # fmt: skip
     for options in recipe.quantize:
         method = registry.load("edgedistill.quantize.methods", options.method)
         add(
@@ -112,8 +118,8 @@ def stages(recipe: Recipe, base: Path) -> dict[str, Stage]:
         )  # fmt: skip
     exported = tuple(f"export-{layout.format}" for layout in recipe.export)
     add(
-        "benchmark", "bench", ("benchmark", "runtimes", "targets", "statistics.py"), ("controls", *exported),
-        benchmark=recipe.benchmark, versions={**trainers, **versions("onnxruntime")},
+        "benchmark", "bench", ("benchmark", "runtimes", "targets", "tasks", "statistics.py"), ("controls", *exported),
+        benchmark=recipe.benchmark, versions={**trainers, **versions("onnxruntime")}, machine=[_cpu.name(), host()],
     )  # fmt: skip
     add(
         "report", "report", ("report", "results.py"), ("benchmark",),
@@ -150,7 +156,8 @@ def build(recipe: Recipe, base: Path, out: Path, until: str = "report") -> Outco
     run = Run(out / recipe.name)
     with run.locked():
         named = stages(recipe, base)
-        write_changed(run.root / "recipe.yaml", dump(recipe))
+        where = f"# with every default; relative paths start from {base.absolute()}\n"
+        write_changed(run.root / "recipe.yaml", where + dump(recipe))
         return _Build(recipe, base, run, named).until(until)
 
 
@@ -161,10 +168,14 @@ class _Build:
         self.recipe, self.base, self.run, self.named = recipe, base, run, named
 
     def once(self, name: str, make: Callable[[Path], V], returns: type[V]) -> V:
-        stage = self.named[name]
-        if not self.run.finished(name, stage.needs):
-            say(f"{name}")
-        return self.run.once(name, stage.needs, make, returns)
+        stage, place = self.named[name], f"[{list(self.named).index(name) + 1}/{len(self.named)}] {name}"
+        cached = self.run.finished(name, stage.needs)
+        if not cached:
+            say(place)
+        began = time.monotonic()
+        value = self.run.once(name, stage.needs, make, returns)
+        say(f"{place}: cached" if cached else f"{place}: done in {time.monotonic() - began:.0f} s")
+        return value
 
     def until(self, verb: str) -> Outcome:
         last = VERBS.index(verb)
@@ -274,6 +285,8 @@ class _Build:
 
         written = self.once("report", report, Report)
         publish(self.recipe, self.run.root, written, made, measured)
+        if measured.validity.wrong:
+            raise StageError(f"nothing was promoted, another thing was measured: {'; '.join(measured.validity.wrong)}")
         if written.verdict == "FAIL":
             missed = [line for line in written.budget if line.verdict == "FAIL"]
             raise GateError(

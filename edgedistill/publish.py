@@ -3,8 +3,9 @@
     runs/<recipe>/report.md, report.html, report.json
     runs/<recipe>/artifacts/<name>-<version>-<format>/
 
-A build whose verdict is FAIL promotes nothing. What an artifact holds is decided by the recipe and the library
-versions alone, no measured time and no date, so that two builds give the same bytes.
+A build whose verdict is FAIL promotes nothing, and withdraws what stands under the same name and version. What an
+artifact holds is decided by the recipe and the library versions alone, no measured time and no date, so that two
+builds give the same bytes.
 """
 
 import shutil
@@ -12,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgedistill.files import clear, files_in, sha256_of, write_atomic, write_changed
+from edgedistill.errors import FolderNotOurs
+from edgedistill.files import clear, files_in, read_sums, sha256_of, write_atomic, write_changed
 from edgedistill.recipe import Recipe
 from edgedistill.results import BenchmarkResult, Report
 
@@ -20,13 +22,14 @@ SUMS = "SHA256SUMS"
 
 
 def publish(recipe: Recipe, root: Path, report: Report, made: Mapping[str, Any], measured: BenchmarkResult) -> None:
-    """Copy the report to the run folder, and every artifact to `artifacts/` unless the verdict is FAIL."""
+    """Copy the report to the run folder, and artifacts to `artifacts/` unless they fail or were measured wrongly."""
     for relative in (report.markdown, report.html, report.data):
         write_changed(root / relative.name, report.path(relative).read_bytes())
-    if report.verdict == "FAIL":
-        return
     for name, artifact in made["artifacts"].items():
         target = root / "artifacts" / f"{recipe.name}-{recipe.version}-{name}"
+        if report.verdict == "FAIL" or measured.validity.wrong:
+            _withdraw(target)
+            continue
         origin, origin_file = f"{artifact.folder.name} {report.folder.name}\n", root / f"{target.name}.origin"
         if origin_file.exists() and origin_file.read_text(encoding="utf-8") == origin and _complete(target):
             continue
@@ -34,21 +37,55 @@ def publish(recipe: Recipe, root: Path, report: Report, made: Mapping[str, Any],
         clear(draft)
         shutil.copytree(artifact.path(artifact.root), draft, dirs_exist_ok=True)
         _add_card(draft, recipe, made, artifact, measured)
-        names = [file.relative_to(draft).as_posix() for file in files_in(draft)]
-        write_atomic(draft / SUMS, "".join(f"{sha256_of(draft / name)}  {name}\n" for name in names))
-        shutil.rmtree(target, ignore_errors=True)
+        write_atomic(draft / SUMS, "".join(f"{digest}  {name}\n" for name, digest in _sums_of(draft).items()))
+        _remove_ours(target, draft)
         target.parent.mkdir(exist_ok=True)
         draft.replace(target)
         write_atomic(origin_file, origin)
 
 
 def _complete(target: Path) -> bool:
-    """Whether a promoted artifact is as it was promoted."""
+    """Whether every file of a promoted artifact is as it was promoted."""
     if not (target / SUMS).exists():
         return False
-    lines = (target / SUMS).read_text(encoding="utf-8").splitlines()
-    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    return all((target / name).exists() and sha256_of(target / name) == digest for name, digest in expected.items())
+    present = _sums_of(target)
+    return all(present.get(name) == digest for name, digest in read_sums(target / SUMS).items())
+
+
+def _sums_of(folder: Path) -> dict[str, str]:
+    """Return name -> SHA-256 of every file but the sums themselves."""
+    names = [file.relative_to(folder).as_posix() for file in files_in(folder)]
+    return {name: sha256_of(folder / name) for name in names if name != SUMS}
+
+
+def _withdraw(target: Path) -> None:
+    """Move what an earlier build promoted under this name and version to `artifacts.withdrawn/`.
+
+    Beside a report that says FAIL nobody must take it for what the report speaks of.
+    """
+    if target.exists():
+        place = target.parent.with_name("artifacts.withdrawn") / target.name
+        shutil.rmtree(place, ignore_errors=True)
+        place.parent.mkdir(exist_ok=True)
+        target.replace(place)
+
+
+def _remove_ours(target: Path, draft: Path) -> None:
+    """Remove what an earlier build promoted, and nothing that a person put there.
+
+    Raises:
+        FolderNotOurs: a file was added or changed after promotion.
+    """
+    if not target.exists():
+        return
+    promoted = read_sums(target / SUMS) if (target / SUMS).exists() else {}
+    new = _sums_of(draft)
+    theirs = [name for name, digest in _sums_of(target).items() if digest not in (promoted.get(name), new.get(name))]
+    if theirs:
+        raise FolderNotOurs(
+            f"{target / theirs[0]} was added or changed after promotion; move it away, or give the recipe a new version"
+        )
+    shutil.rmtree(target)
 
 
 def _add_card(folder: Path, recipe: Recipe, made: Mapping[str, Any], artifact: Any, measured: BenchmarkResult) -> None:

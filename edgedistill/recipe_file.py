@@ -4,7 +4,7 @@ Sections are validated one by one, and a check between sections runs as soon as 
 typo in `benchmark` does not hide that `distill` asks for what `teacher` cannot give.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,24 @@ def load(file: Path) -> Recipe:
         problems += [Problem(document.line_of(key_path(key)), key, text) for key, text in problems_between(sections)]
     elif not problems:
         problems.append(Problem(1, "", "a recipe is a mapping of sections; start with: name: my-model"))
-    if problems:
-        raise RecipeError("\n".join(_line(file, problem) for problem in sorted(set(problems))))
+    _raise_all(file, problems)
     return Recipe.model_validate(sections)
+
+
+def refuse(file: Path, found: Iterable[tuple[str, str]]) -> None:
+    """Tell what is wrong with a recipe that `load` has read; nothing happens where nothing was found.
+
+    Args:
+        file: of the recipe.
+        found: (key path, what is wrong), as checks between sections yield it.
+
+    Raises:
+        RecipeError: with one line per problem.
+    """
+    found = tuple(found)
+    if found:
+        document = yaml_text.read(_text_of(file))
+        _raise_all(file, [Problem(document.line_of(key_path(key)), key, text) for key, text in found])
 
 
 def dump(recipe: Recipe) -> str:
@@ -55,6 +70,12 @@ def _text_of(file: Path) -> str:
         raise RecipeError(f"{file}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
     except OSError as error:
         raise RecipeError(f"{file}: cannot be read ({error.strerror}); name a recipe, or write one with init") from None
+
+
+def _raise_all(file: Path, problems: Iterable[Problem]) -> None:
+    lines = [_line(file, problem) for problem in sorted(set(problems))]
+    if lines:
+        raise RecipeError("\n".join(lines))
 
 
 def _line(file: Path, problem: Problem) -> str:

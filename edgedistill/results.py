@@ -18,19 +18,23 @@ class Latency(Value):
     p90_s: float | None = Field(description="Needs 64 calls.")
     p95_s: float | None = Field(description="Needs 130 calls.")
     p99_s: float | None = Field(description="Needs 662 calls.")
-    p90_low_s: float | None = Field(description="99 % order-statistic interval of the p90.")
+    p90_low_s: float | None = Field(
+        description="Of the 99 % order-statistic interval of the p90, widened to hold each round's own p90."
+    )
     p90_high_s: float | None
 
 
 class WorkloadResult(Value):
     """One subject on one workload."""
 
-    workload: str = Field(description="batch_1_short, batch_1_long, batch_8_short, batch_8_long")
+    workload: str = Field(description="batch_1_short, batch_1_spaced, batch_1_long, batch_8_short, batch_8_long")
+    pause_s: float = Field(ge=0, description="Idle before each call, as in an app; 0 is back to back. Not timed.")
     batch: int
     tokens: int = Field(description="Median tokens of one text, special tokens included.")
     latency: Latency = Field(description="Text in, logits out: tokenizer and model.")
     model_only: Latency = Field(description="Token ids in, logits out.")
-    items_per_s: float
+    items_per_s: float = Field(description="Of the timed calls; pauses do not count.")
+    round_p50_s: tuple[float, ...] = Field(description="p50 of each round: do the rounds agree?")
     samples_s: tuple[float, ...] = Field(description="At most 500 evenly chosen calls, sorted, for the plot.")
 
 
@@ -88,6 +92,9 @@ class Subject(Value):
     workloads: tuple[WorkloadResult, ...]
     speedup: dict[str, Ratio] = Field(description="workload -> teacher's p50 over this one's, end to end.")
     speedup_model_only: dict[str, Ratio]
+    speedup_exported: dict[str, Ratio] = Field(
+        description="workload -> p50 of the teacher in the same format over this one's; empty where there is none."
+    )
     quality: dict[str, SplitQuality]
     noise: Noise
     kernels: dict[str, int] = Field(description="Operator types that really ran, with their count.")
@@ -131,10 +138,20 @@ class Environment(Value):
 
 
 class Validity(Value):
-    """Whether the measurements can be trusted, with every reason why not."""
+    """Whether the measurements can be trusted, with every reason why not.
+
+    Valid exactly when both lists are empty. What disturbed the machine makes times and memory doubtful; what is wrong
+    (another file ran, other logits came out, no integer kernel ran) makes every number doubtful, quality too.
+    """
 
     valid: bool
-    reasons: tuple[str, ...]
+    disturbed: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Everything that speaks against the measurements, the worst first."""
+        return (*self.wrong, *self.disturbed)
 
 
 class BenchmarkResult(StageValue):

@@ -17,6 +17,7 @@ under `progress/`, and loses nothing else. `progress/` is removed when the stage
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -29,11 +30,13 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from edgedistill.errors import CorruptStage, FolderNotOurs, RunLocked
-from edgedistill.files import canonical_json, files_in, sha256_of, sha256_of_text, write_atomic
+from edgedistill.files import canonical_json, files_in, read_sums, sha256_of, sha256_of_text, write_atomic
 from edgedistill.values import StageValue
 
 V = TypeVar("V", bound=StageValue)
 MARK = "run.json"
+ONLY_HASHES = ("code", "recipe_sha256")  # needs that stand for much else, and say nothing of what changed
+HASH = re.compile(r"[0-9a-f]{16}|[0-9a-f]{64}")
 
 
 def fingerprint(stage: str, needs: Mapping[str, object]) -> str:
@@ -88,12 +91,34 @@ class Run:
         return returns.load(folder)
 
     def why(self, stage: str, needs: Mapping[str, object]) -> tuple[str, ...]:
-        """Return what differs from the newest finished stage of this name, one line each; empty if it never ran."""
+        """Return what differs from the newest finished stage of this name, one line each; empty if it never ran.
+
+        What a person can see comes before what only a hash tells: a hash that changed is told where nothing else did.
+        """
         others = sorted(self.root.glob(f"stages/{stage}-*/result.json"), key=lambda file: file.stat().st_mtime)
         if not others:
             return ()
         before = json.loads((others[-1].parent / "needs.json").read_text(encoding="utf-8"))
-        return tuple(_differences(before, plain(needs), ""))
+        return tuple(self._telling(_differences(before, plain(needs), ""), needs))
+
+    def _telling(self, differences: Iterator[tuple[str, str]], needs: Mapping[str, object]) -> list[str]:
+        seen: list[str] = []
+        earlier: list[str] = []
+        hashes: list[str] = []
+        for key, change in differences:
+            stage = key.removeprefix("after.")
+            if stage != key:
+                earlier.append(self._telling_earlier(stage, plain(needs)["after"].get(stage)) or f"{key}: {change}")
+            else:
+                (hashes if key in ONLY_HASHES else seen).append(f"{key}: {change}")
+        return seen or earlier or hashes
+
+    def _telling_earlier(self, stage: str, wanted: str | None) -> str | None:
+        """Return what is another about a stage that runs before; None where it has yet to run."""
+        if wanted is None:
+            return f"made without {stage}"
+        finished = (self.root / "stages" / f"{stage}-{wanted}" / "result.json").exists()
+        return f"made from another {stage}" if finished else None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -138,8 +163,7 @@ def verify(folder: Path) -> None:
     sums = folder / "SHA256SUMS"
     if not sums.exists():
         raise CorruptStage(f"{folder} has no SHA256SUMS; {cure}")
-    lines = sums.read_text(encoding="utf-8").splitlines()
-    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    expected = read_sums(sums)
     present = {file.relative_to(folder).as_posix(): file for file in files_in(folder) if file != sums}
     for name in sorted(expected.keys() | present.keys()):
         if name not in present:
@@ -168,12 +192,14 @@ def _finish(folder: Path, value: StageValue) -> None:
     write_atomic(folder / "result.json", text)
 
 
-def _differences(before: Any, after: Any, key: str) -> Iterator[str]:
+def _differences(before: Any, after: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield each key that differs, and how; of two hashes, only that they do."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name in sorted(before.keys() | after.keys()):
             yield from _differences(before.get(name), after.get(name), f"{key}.{name}" if key else name)
     elif before != after:
-        yield f"{key}: {_short(before)} -> {_short(after)}"
+        hashes = all(isinstance(value, str) and HASH.fullmatch(value) for value in (before, after))
+        yield key, "changed" if hashes else f"{_short(before)} -> {_short(after)}"
 
 
 def _short(value: object) -> str:

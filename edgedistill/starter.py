@@ -3,13 +3,18 @@
 import os
 import re
 from pathlib import Path
+from typing import Literal
 
 from edgedistill import yaml_text
 from edgedistill.errors import DataError, RecipeError
 from edgedistill.glance import DataGlance, TeacherGlance, at_data, at_teacher
+from edgedistill.named_files import listed
 
 MOST_LABELS_LISTED = 30
 MAX_LENGTH = 128
+
+Relation = Literal["same labels", "numbers", "other letters", "other labels", "no head"]
+KEPT: tuple[Relation, ...] = ("same labels", "numbers")  # what lets the teacher's own head stay
 
 TEMPLATE = """\
 # {name}: a first recipe; look at it, then run: edgedistill build {file}
@@ -75,14 +80,12 @@ def write(teacher: str, data: Path, out: Path) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(recipe_text(texts, model, out), encoding="utf-8")
     labelled = f"{len(texts.labels)} labels in {texts.label!r}" if texts.label else "no labels"
-    head = "a head for these labels" if _fits(texts, model) else "no head for these labels: it is fitted first"
-    return f"wrote {out}: {texts.rows} rows, texts in {texts.text!r}, {labelled}; the teacher has {head}"
+    return f"wrote {out}: {texts.rows} rows, texts in {texts.text!r}, {labelled}; {_told(texts, model, out)}"
 
 
 def recipe_text(texts: DataGlance, model: TeacherGlance, out: Path) -> str:
     """Return the recipe's YAML; file names count from the folder of `out`."""
-    labels = model.labels if _fits(texts, model) else texts.labels
-    listed = f"  labels: [{', '.join(map(_word, labels or ()))}]  # in the order of the model's outputs"
+    relation = _relation(texts, model)
     train = {"source": texts.source, "file": _relative(texts.file, out)}
     if texts.source != "text":
         train |= {"text": texts.text, "label": texts.label or ""}
@@ -93,11 +96,11 @@ def recipe_text(texts: DataGlance, model: TeacherGlance, out: Path) -> str:
         name=re.sub(r"[^a-z0-9]+", "-", texts.file.stem.lower()).strip("-") or "model",
         file=out,
         licence=_word(model.licence or "LicenseRef-unknown"),
-        labels=listed if len(labels or ()) <= MOST_LABELS_LISTED else "  # labels: taken from the data, sorted",
+        labels=_labels_line(texts, model),
         max_length=min(MAX_LENGTH, model.max_length or MAX_LENGTH),
         model=_inline(where),
         teacher_licence=_word(model.licence or "LicenseRef-unknown"),
-        fit=_FITTED if _fits(texts, model) else _TO_FIT,
+        fit=_FIT[relation].format(labels=listed(model.labels or ())) + ("" if relation in KEPT else _TO_FIT),
         rows=texts.rows,
         train=_inline(train),
         more_data=_OWN_TEST if texts.label else _NEEDED_TEST,
@@ -106,9 +109,18 @@ def recipe_text(texts: DataGlance, model: TeacherGlance, out: Path) -> str:
     )
 
 
-_FITTED = "  # its head knows these labels; nothing is fitted"
+_FIT: dict[Relation, str] = {
+    "same labels": "  # its head knows these labels; nothing is fitted",
+    "numbers": "  # its head has as many labels as the data has numbers; nothing is fitted",
+    "other letters": """\
+  # Its head knows the data's labels in other letters: {labels}. To keep that head, write them so in the
+  # data, delete this file, and run edgedistill init again; as it stands, a new head takes its place.
+""",
+    "other labels": "  # its head knows other labels: {labels}\n",
+    "no head": "",
+}
 _TO_FIT = """\
-  fit:  # it has no head for these labels: train one on the gold labels first
+  fit:  # train a head for these labels on the gold labels first
     method: full  # or head: only what follows the layers; faster, and weaker
     epochs: 3
     learning_rate: 5e-5"""
@@ -120,9 +132,40 @@ _NEEDED_TEST = """\
 _GOLD = "    - {loss: cross_entropy, weight: 0.1}  # what the gold label says"
 
 
-def _fits(texts: DataGlance, model: TeacherGlance) -> bool:
-    """Whether the teacher's own head tells apart what the data's labels name."""
-    return model.labels is not None and (texts.label is None or set(texts.labels) == set(model.labels))
+def _relation(texts: DataGlance, model: TeacherGlance) -> Relation:
+    """Return how what the teacher's own head tells apart relates to what the data's labels name."""
+    if model.labels is None:
+        return "no head"
+    given, known = set(texts.labels), set(model.labels)
+    if texts.label is None or given == known:
+        return "same labels"
+    if given == {str(index) for index in range(len(model.labels))} and not given & known:
+        return "numbers"
+    same_letters = sorted(map(str.casefold, given)) == sorted(map(str.casefold, known))
+    return "other letters" if same_letters else "other labels"
+
+
+def _told(texts: DataGlance, model: TeacherGlance, out: Path) -> str:
+    """Return what the teacher's head is worth for this data."""
+    both = f"(data: {listed(texts.labels)}; teacher: {listed(model.labels or ())})"
+    said: dict[Relation, str] = {
+        "same labels": "the teacher has a head for these labels",
+        "numbers": f"the teacher has a head for them; the numbers are read as indices of {listed(model.labels or ())}",
+        "other letters": f"the teacher's head knows these labels in other letters {both}; to keep that head, write "
+        f"them so in the data, delete {out} and run init again; as it stands, a new head is fitted first",
+        "other labels": f"the teacher's head knows other labels {both}; a new head is fitted first",
+        "no head": "the teacher has no head; one is fitted first",
+    }
+    return said[_relation(texts, model)]
+
+
+def _labels_line(texts: DataGlance, model: TeacherGlance) -> str:
+    relation = _relation(texts, model)
+    labels = (model.labels if relation in KEPT else texts.labels) or ()
+    indices = "; the data's numbers are read as indices" if relation == "numbers" else ""
+    if len(labels) <= MOST_LABELS_LISTED:
+        return f"  labels: [{', '.join(map(_word, labels))}]  # in the order of the model's outputs{indices}"
+    return f"  # labels: taken from {'the teacher' if relation in KEPT else 'the data, sorted'}{indices}"
 
 
 def _relative(file: Path, out: Path) -> str:

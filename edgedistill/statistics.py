@@ -4,10 +4,12 @@ Right and wrong answers are 0/1, so a bootstrap need not draw rows: how often ea
 (one model) or multinomial (two models on the same items: both right, one right, none) distribution exactly. Drawing
 those counts gives the row bootstrap's distribution at a cost that does not grow with the rows.
 
-What this does not do: where every item agrees the bootstrap interval has no width, however few the items are; read
-`n` beside it.
+Where every item has the same outcome a bootstrap interval would have no width, however few the items are. There the
+interval holds what could hide among so many items: an outcome of which n items showed none has, with 95 % confidence,
+a share of at most 1 - 0.05^(1/n), about 3/n (the rule of three).
 
-Source: Efron, Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile interval); for latencies,
+Source: Efron, Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile interval); Hanley,
+Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 249(13) (rule of three); for latencies,
 David, Nagaraja 2003, "Order Statistics", section 7.1.
 """
 
@@ -30,7 +32,8 @@ def accuracy(correct: np.ndarray) -> Metric:
     """
     n = len(correct)
     share = float(correct.mean())
-    return _metric(share, np.random.default_rng(SEED).binomial(n, share, RESAMPLES) / n, n)
+    found = _metric(share, np.random.default_rng(SEED).binomial(n, share, RESAMPLES) / n, n, unseen(n))
+    return found.model_copy(update={"low": max(found.low, 0.0), "high": min(found.high, 1.0)})
 
 
 def difference(correct_a: np.ndarray, correct_b: np.ndarray) -> Metric:
@@ -55,7 +58,8 @@ def mean_difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Metric:
     value = float(np.mean([a.mean() - b.mean() for a, b in pairs]))
     drawn = [_resampled(a, b, random) for a, b in pairs]  # (resamples, 4) each
     differences = [(counts[:, 1] - counts[:, 2]) / counts[0].sum() for counts in drawn]
-    return _metric(value, np.mean(differences, axis=0), sum(len(a) for a, _ in pairs))
+    hidden = float(np.mean([unseen(len(a)) for a, _ in pairs]))
+    return _metric(value, np.mean(differences, axis=0), sum(len(a) for a, _ in pairs), hidden)
 
 
 def retained(correct_student: np.ndarray, correct_teacher: np.ndarray) -> Metric | None:
@@ -72,7 +76,8 @@ def retained(correct_student: np.ndarray, correct_teacher: np.ndarray) -> Metric
     if not teacher_right.all():
         return None
     value = float(correct_student.sum() / correct_teacher.sum())
-    return _metric(value, (counts[:, 1] + counts[:, 3]) / teacher_right, len(correct_student))
+    hidden = value * unseen(len(correct_student))
+    return _metric(value, (counts[:, 1] + counts[:, 3]) / teacher_right, len(correct_student), hidden)
 
 
 def percentile_supported(percent: float, count: int) -> bool:
@@ -101,8 +106,16 @@ def percentile_interval(samples: np.ndarray, percent: float) -> tuple[float, flo
     return float(ordered[max(low, 0)]), float(ordered[min(high, len(ordered) - 1)])
 
 
-def _metric(value: float, resampled: np.ndarray, n: int) -> Metric:
+def unseen(n: int) -> float:
+    """Return the largest share, at 95 % confidence, of an outcome that none of `n` items showed."""
+    return float(1 - 0.05 ** (1 / n))
+
+
+def _metric(value: float, resampled: np.ndarray, n: int, hidden: float) -> Metric:
+    """Return the percentile interval; where it has no width, `hidden` to either side."""
     low, high = np.percentile(resampled, [2.5, 97.5])
+    if low == high:
+        low, high = value - hidden, value + hidden
     return Metric(value=value, low=float(low), high=float(high), n=n)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgedistill.planning import PlannedStage
 
 VERDICT_STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
-FIRST_WORKLOAD = "batch_1_short"
+FIRST_WORKLOAD, SPACED_WORKLOAD = "batch_1_short", "batch_1_spaced"
 
 
 REASONS_SHOWN = 2
@@ -53,8 +53,11 @@ def anatomy_table(models: Iterable["Anatomy"]) -> Table:
 
 
 def results_table(benchmark: BenchmarkResult) -> Table:
-    """Return the few numbers a person wants first; the report has the others."""
-    table = _table("model", "file", "p50, 1 short text", "speed-up", "peak memory", "test", "retained", title="results")
+    """Return the few numbers a person wants first, of single short texts; the report has the others."""
+    table = _table(
+        "model", "file", "p50 (spaced)", "speed-up", "peak memory", "test", "retained",
+        title="results: one short text, calls back to back; spaced: idle time before each",
+    )  # fmt: skip
     teacher = next(subject for subject in benchmark.subjects if subject.role == "teacher")
     for subject in benchmark.subjects:
         _add(table, *_result(subject, teacher))
@@ -111,14 +114,13 @@ def _promise(line: BudgetLine) -> str:
 
 
 def _result(subject: Subject, teacher: Subject) -> list[str]:
-    timed = next((result for result in subject.workloads if result.workload == FIRST_WORKLOAD), None)
     ratio = subject.speedup.get(FIRST_WORKLOAD)
     quality = subject.quality.get("test")
     retained = quality.retained if quality is not None else None
     return [
         subject.title,
         units.size(subject.model_bytes),
-        units.duration(timed.latency.p50_s) if timed is not None else units.DASH,
+        f"{_p50(subject, FIRST_WORKLOAD)} ({_p50(subject, SPACED_WORKLOAD)})",
         units.times(ratio.median, units.ratio_digits(ratio))
         if ratio is not None and subject is not teacher
         else units.DASH,
@@ -126,6 +128,11 @@ def _result(subject: Subject, teacher: Subject) -> list[str]:
         units.share(quality.metric) if quality is not None else units.DASH,
         f"{units.share(retained)} ({units.interval(retained)})" if retained is not None else units.DASH,
     ]
+
+
+def _p50(subject: Subject, workload: str) -> str:
+    timed = next((result for result in subject.workloads if result.workload == workload), None)
+    return units.duration(timed.latency.p50_s) if timed is not None else units.DASH
 
 
 def _add(table: Table, *cells: str | Text) -> None:

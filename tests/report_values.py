@@ -240,7 +240,7 @@ def nasty_evidence() -> Evidence:
             ),
             "controls": (),
             "validity": Validity(
-                valid=False, reasons=("another process used 63 % of a CPU", "the clock was throttled")
+                valid=False, disturbed=("another process used 63 % of a CPU", "the clock was throttled"), wrong=()
             ),
             "environment": base.environment.model_copy(update={"emulated": True, "target": "raspberry_pi_5"}),
         }

@@ -7,18 +7,19 @@ import pytest
 from edgedistill.benchmark import latency, memory, noise
 from edgedistill.benchmark.jobs import LatencyAnswer, Timing
 from edgedistill.benchmark.noise import Counters
+from edgedistill.statistics import percentile_interval
 
 QUIET = Counters(wall_s=2.0, cpu_s=2.0, involuntary_switches=1, pressure_s=0.0, steal_ticks=0, all_ticks=400)
 
 
 def answer(whole_ns: list[int], peak_bytes: int = 100, counted: Counters = QUIET) -> LatencyAnswer:
-    timing = Timing(tokens=7.5, whole_ns=whole_ns, model_ns=[n // 2 for n in whole_ns], logits=[[[0.0]]], noise=counted)
+    timing = Timing(7.5, whole_ns, [n // 2 for n in whole_ns], [[[0.0]]], noise=counted, pause_s=0.0)
     return LatencyAnswer(0.1, 50, peak_bytes, "VmHWM", {"batch_8_short": timing}, {})
 
 
 @pytest.mark.parametrize(("calls", "percentiles"), [(63, 0), (64, 1), (129, 1), (130, 2), (661, 2), (662, 3)])
 def test_a_percentile_that_the_sample_cannot_carry_stays_empty(calls: int, percentiles: int) -> None:
-    found = latency.latency_of(np.random.default_rng(0).integers(1000, 9000, size=calls))
+    found = latency.latency_of([np.random.default_rng(0).integers(1000, 9000, size=calls)])
     given = [found.p90_s, found.p95_s, found.p99_s]
     assert [value is not None for value in given] == [place < percentiles for place in range(3)]
     assert (found.p90_low_s is None) == (found.p90_s is None) == (found.p90_high_s is None)
@@ -27,7 +28,7 @@ def test_a_percentile_that_the_sample_cannot_carry_stays_empty(calls: int, perce
 
 
 def test_latency_pools_rounds_and_keeps_seconds() -> None:
-    found = latency.workload_of("batch_8_short", 8, [answer([1000, 3000]), answer([2000, 6000])])
+    found = latency.workload_of("batch_8_short", 8, 0.0, [answer([1000, 3000]), answer([2000, 6000])])
     assert found.latency.count == 4
     assert found.latency.p50_s == pytest.approx(2.5e-6)
     assert found.model_only.p50_s == pytest.approx(1.25e-6)
@@ -37,7 +38,7 @@ def test_latency_pools_rounds_and_keeps_seconds() -> None:
 
 
 def test_many_samples_are_thinned_evenly_with_both_ends_kept() -> None:
-    samples = latency.workload_of("batch_8_short", 8, [answer(list(range(1, 10_001)))]).samples_s
+    samples = latency.workload_of("batch_8_short", 8, 0.0, [answer(list(range(1, 10_001)))]).samples_s
     assert len(samples) == 500
     assert (samples[0], samples[-1]) == pytest.approx((1e-9, 1e-5))
     assert list(samples) == sorted(samples)
@@ -110,3 +111,22 @@ def test_the_peak_of_a_process_grows_with_what_it_holds_and_does_not_fall() -> N
     assert before > 10_000_000
     assert abs(during - before - 30_000_000) <= inexact
     assert after >= during - inexact
+
+
+def test_the_interval_of_the_p90_holds_what_each_round_gives_by_itself() -> None:
+    random = np.random.default_rng(0)
+    rounds_ns = [random.normal(scale, scale / 100, size=400).astype(np.int64) for scale in (1e6, 1.1e6, 1.6e6)]
+    found = latency.latency_of(rounds_ns)
+    own = [np.percentile(samples_ns, 90) * 1e-9 for samples_ns in rounds_ns]
+    pooled = percentile_interval(np.concatenate(rounds_ns) * 1e-9, 90)
+    assert found.p90_low_s is not None
+    assert found.p90_high_s is not None
+    assert found.p90_low_s <= min(own) <= max(own) <= found.p90_high_s
+    assert not pooled[0] <= min(own)  # the twin: calls of all rounds as if they were independent
+
+
+def test_idle_time_before_calls_is_no_noise() -> None:
+    idle = answer([1000] * 64, counted=Counters(10.0, 0.1, 0, 9.0, 0, 100))
+    spaced = Timing(**{**vars(idle.workloads["batch_8_short"]), "pause_s": 0.02})
+    both = LatencyAnswer(0.1, 50, 100, "VmHWM", {**answer([1000] * 64).workloads, "spaced": spaced}, {})
+    assert latency.noise_of([both], threads=1) == latency.noise_of([answer([1000] * 64)], threads=1)

@@ -1,3 +1,4 @@
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -142,7 +143,8 @@ def make_all(root: Path, teacher_model: Callable[[Teacher, Artifact], LoadedMode
     teacher, artifact = make_teacher(root / "teacher"), make_artifact(root / "artifact")
     student_model = onnxruntime.load(artifact.path(artifact.root), "onnx/model.onnx", threads=1)
     student = make_student(root / "student", student_model)
-    majority = evaluation(root / "controls", lambda split: np.tile(np.float32([1, 0]), (len(TEXTS[split]), 1)))
+    first = np.array([1, 0], np.float32)
+    majority = evaluation(root / "controls", lambda split: np.tile(first, (len(TEXTS[split]), 1)))
     controls = Controls(
         baselines=(Baseline(name="majority", description="the commonest class", evaluation=majority),),
         no_teacher=None, no_teacher_training=None, no_teacher_initialised_from=None, skipped="not trained here",
@@ -238,7 +240,7 @@ def test_teacher_and_artifacts_are_measured_side_by_side(measured: tuple[Benchma
         assert all(result.latency.count >= 3 * 22 and result.latency.p90_s for result in subject.workloads)
         assert subject.memory.imported_median_bytes < subject.memory.peak_median_bytes <= subject.memory.peak_max_bytes
     assert {ratio.median for ratio in teacher.speedup.values()} == {1}
-    load_of_this_machine = ("waited for a CPU", "other guests took", "was on a CPU")
+    load_of_this_machine = ("waited for a CPU", "other guests took", "was on a CPU", "one round took")
     assert not [told for told in found.validity.reasons if not any(words in told for words in load_of_this_machine)]
     assert BenchmarkResult.model_validate_json(found.model_dump_json()) == found
     assert found.controls[0].control == "majority"
@@ -318,6 +320,36 @@ def test_a_teacher_that_answers_otherwise_than_its_cached_logits_is_told(
     found = run({**given, "signals": Signals.load(tmp_path / "signals")}, tmp_path / "benchmark")
     told = [reason for reason in found.validity.reasons if "gave other logits" in reason]
     assert [reason.partition(":")[0] for reason in told] == [subject.title for subject in found.subjects[:2]]
+
+
+@pytest.mark.parametrize("name", ["teacher", "teacher.onnx", "onnx.float32", "onnx.dynamic_int8"])
+def test_a_timed_run_that_answers_otherwise_than_quality_was_measured_is_told(
+    name: str,
+    given: dict[str, Any],
+    tmp_path: Path,
+    measured: tuple[BenchmarkResult, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (title,) = [subject.title for subject in measured[0].subjects if subject.name == name]
+    shutil.copytree(measured[1] / "answers", tmp_path / "answers")
+    asked = replay(measured, monkeypatch)
+    replayed = process.run
+
+    def last_round_tampered(job: Any, what: str) -> dict[str, Any]:
+        answer = replayed(job, what)
+        if asked.count(("latency", title)) == OPTIONS.rounds and what == title:
+            answer = copy.deepcopy(answer)
+            answer["workloads"]["batch_8_long"]["logits"][-1][-1][-1] += 0.1
+        return answer
+
+    monkeypatch.setattr(process, "run", last_round_tampered)
+    found = run(given, tmp_path)
+    assert {subject.name: subject.outputs_checked for subject in found.subjects} == {
+        subject.name: subject.name != name for subject in found.subjects
+    }
+    assert not found.validity.valid
+    told = [reason for reason in found.validity.reasons if "gave other logits" in reason]
+    assert [reason.partition(":")[0] for reason in told] == [title]
 
 
 def test_a_target_that_is_not_this_machine_is_refused(given: dict[str, Any], tmp_path: Path) -> None:

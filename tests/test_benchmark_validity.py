@@ -4,7 +4,7 @@ import pytest
 from edgedistill.benchmark import latency
 from edgedistill.benchmark.jobs import LatencyAnswer, Timing
 from edgedistill.benchmark.noise import Counters
-from edgedistill.benchmark.validity import answers_agree, reads_codes, reasons_of_place, reasons_of_subject
+from edgedistill.benchmark.validity import answers_agree, disturbances_of, faults_of, reads_codes, reasons_of_place
 from edgedistill.results import Noise, Subject
 from edgedistill.targets._target import Target
 
@@ -14,7 +14,7 @@ QUIET = Noise(cpu_pressure_percent=1.0, involuntary_switches_per_s=2.0, steal_pe
 
 def rounds(logits: list[list[list[float]]], calls: int = 64) -> list[LatencyAnswer]:
     counted = Counters(1.0, 1.0, 0, 0.0, 0, 100)
-    timing = Timing(tokens=5, whole_ns=[1000] * calls, model_ns=[900] * calls, logits=logits, noise=counted)
+    timing = Timing(5, [1000] * calls, [900] * calls, logits, noise=counted, pause_s=0.0)
     return [LatencyAnswer(0.1, 1, 2, "VmHWM", {"batch_1_short": timing}, {})]
 
 
@@ -31,15 +31,20 @@ def subject(**changes: object) -> Subject:
         load_median_s=0.1,
         load_max_s=0.1,
         memory=latency.memory_of(rounds([])),
-        workloads=(latency.workload_of("batch_1_short", 1, rounds([])),),
+        workloads=(latency.workload_of("batch_1_short", 1, 0.0, rounds([])),),
         speedup={},
         speedup_model_only={},
+        speedup_exported={},
         quality={},
         noise=QUIET,
         kernels={"DynamicQuantizeMatMul": 3, "Gather": 1},
         outputs_checked=True,
     )
     return sound.model_copy(update=changes)
+
+
+def reasons_of_subject(said: Subject, sha256: str, threads: int) -> list[str]:
+    return [*disturbances_of(said, threads), *faults_of(said, sha256)]
 
 
 def test_a_quiet_checked_measurement_has_nothing_against_it() -> None:
@@ -52,7 +57,10 @@ def test_a_quiet_checked_measurement_has_nothing_against_it() -> None:
         ({"noise": QUIET.model_copy(update={"cpu_pressure_percent": 5.0})}, "waited for a CPU during 5.0 %"),
         ({"noise": QUIET.model_copy(update={"steal_percent": 2.5})}, "other guests took 2.5 %"),
         ({"noise": QUIET.model_copy(update={"cpu_per_wall": 0.9})}, "on a CPU 90 % of the timed calls"),
-        ({"workloads": (latency.workload_of("batch_1_short", 1, rounds([], 63)),)}, "63 calls of batch_1_short cannot"),
+        (
+            {"workloads": (latency.workload_of("batch_1_short", 1, 0.0, rounds([], 63)),)},
+            "63 calls of batch_1_short cannot",
+        ),
         ({"outputs_checked": False}, "gave other logits"),
         ({"kernels": {"MatMul": 3, "Gather": 1}}, "no integer kernel ran (MatMul, Gather)"),
         ({"sha256": "b" * 64}, "not the exported one (sha256 bbbbbbbbbbbb"),
@@ -62,6 +70,20 @@ def test_each_fault_is_one_sentence_that_names_the_model(changes: dict[str, obje
     (told,) = reasons_of_subject(subject(**changes), SHA, threads=1)
     assert told.startswith("student, int8: ")
     assert reason in told
+
+
+def test_what_is_wrong_is_told_apart_from_what_disturbs() -> None:
+    wrong = subject(outputs_checked=False, kernels={"MatMul": 3})
+    assert not list(disturbances_of(wrong, threads=1))
+    assert len(list(faults_of(wrong, "b" * 64))) == 3
+
+
+def test_rounds_that_disagree_are_told_with_their_ratio() -> None:
+    fast, slow = rounds([]), rounds([])
+    slow[0].workloads["batch_1_short"].whole_ns[:] = [1600] * 64
+    apart = subject(workloads=(latency.workload_of("batch_1_short", 1, 0.0, [*fast, *slow]),))
+    (told,) = disturbances_of(apart, threads=1)
+    assert "one round took 1.6 times as long as another for batch_1_short" in told
 
 
 def test_counters_that_the_system_lacks_speak_against_nothing() -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from tiny_artifact import texts, write_onnx
 
-from edgedistill.benchmark import process
+from edgedistill.benchmark import measure, process
 from edgedistill.benchmark.jobs import AnswersJob, LatencyAnswer, LatencyJob
 from edgedistill.errors import StageError
 from edgedistill.provenance import PACKAGE
@@ -33,7 +33,9 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job(root: Path, file: str = "onnx/model.onnx") -> LatencyJob:
-    return LatencyJob("onnxruntime", str(root), file, 1, WORKLOADS, calls=5, seconds=0.01, kernels=True)
+    return LatencyJob(
+        "onnxruntime", str(root), file, 1, WORKLOADS, dict.fromkeys(WORKLOADS, 0.0), calls=5, seconds=0.01, kernels=True
+    )
 
 
 @pytest.mark.parametrize("file", ["onnx/model.onnx", "onnx/model_quantized.onnx"])
@@ -54,6 +56,65 @@ def test_a_fresh_process_times_the_model_and_gives_the_answers_it_timed(artifact
     assert 10e6 < found.imported_bytes < found.peak_bytes < 300e6
     assert found.load_s > 0
     assert any("[int8]" in kernel for kernel in found.kernels) is ("quantized" in file)
+
+
+FAKE = """
+from collections import Counter
+
+import numpy as np
+
+
+class Model:
+    labels = ("a", "b")
+
+    def __init__(self, greedy):
+        self.greedy, self.kept, self.calls = greedy, {}, Counter()
+        self.take("load")
+
+    def take(self, part):
+        if part == self.greedy:
+            self.kept[part] = np.ones(25_000_000)
+
+    def encode(self, texts):
+        return {"attention_mask": np.ones((len(texts), 3), np.int64)}
+
+    def run(self, encoded):
+        batch = len(encoded["attention_mask"])
+        self.calls[batch] += 1
+        return np.full((batch, 2), self.calls[batch], np.float32)
+
+    def kernels(self):
+        self.take("kernels")
+        return {part: len(ones) for part, ones in self.kept.items()}
+
+
+def load(root, file, *, threads):
+    return Model(file)
+"""
+"""A runtime that says how often it has run a batch of that size; the part that its file names takes 200 MB."""
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LatencyJob:
+    (tmp_path / "fake.py").write_text(FAKE, encoding="utf-8")
+    begin = f"import edgedistill.runtimes as runtimes; runtimes.__path__.append({str(tmp_path)!r})"
+    script = f"{begin}; from edgedistill.benchmark import worker; worker.main()"
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-c", script))
+    return replace(job(tmp_path), runtime="fake")
+
+
+@pytest.mark.parametrize("greedy", ["load", "kernels"])
+def test_peak_memory_is_that_of_loading_and_running_not_of_looking_at_kernels(fake: LatencyJob, greedy: str) -> None:
+    found = LatencyAnswer.read(process.run(replace(fake, file=greedy), "fake"))
+    assert found.kernels == {greedy: 25_000_000}, "it was asked, and the memory was taken"
+    assert (found.peak_bytes - found.imported_bytes > 100e6) is (greedy == "load")
+
+
+def test_every_workload_is_warmed_up_before_it_is_timed(fake: LatencyJob) -> None:
+    found = LatencyAnswer.read(process.run(fake, "fake"))
+    for timing in found.workloads.values():
+        calls_so_far = int(np.max([np.max(logits) for logits in timing.logits]))
+        assert calls_so_far - len(timing.whole_ns) >= measure.WARM_UP_CALLS
 
 
 def imported_by(statement: str) -> set[str]:

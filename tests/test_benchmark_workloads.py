@@ -8,7 +8,7 @@ LENGTHS = np.random.default_rng(0).integers(3, 128, size=1000)
 
 def test_short_and_long_texts_come_from_their_bands() -> None:
     for workload in choose(LENGTHS):
-        low, high = (25, 50) if workload.name.endswith("short") else (90, 99)
+        low, high = (90, 99) if workload.name.endswith("long") else (25, 50)
         lengths = LENGTHS[[row for rows in workload.batches for row in rows]]
         assert np.percentile(LENGTHS, low) - 1 <= lengths.min()
         assert lengths.max() <= np.percentile(LENGTHS, high) + 1
@@ -16,7 +16,10 @@ def test_short_and_long_texts_come_from_their_bands() -> None:
 
 def test_every_workload_has_32_different_texts_in_full_batches() -> None:
     found = choose(LENGTHS)
-    assert [workload.name for workload in found] == ["batch_1_short", "batch_1_long", "batch_8_short", "batch_8_long"]
+    names = ["batch_1_short", "batch_1_spaced", "batch_1_long", "batch_8_short", "batch_8_long"]
+    assert [workload.name for workload in found] == names
+    assert {workload.name for workload in found if workload.pause_s} == {"batch_1_spaced"}
+    assert found[0].batches == found[1].batches
     for workload in found:
         rows = [row for rows in workload.batches for row in rows]
         assert len(rows) == len(set(rows)) == 32
@@ -24,7 +27,7 @@ def test_every_workload_has_32_different_texts_in_full_batches() -> None:
 
 
 def test_batches_of_one_and_of_eight_hold_the_same_texts_and_are_alike_in_length() -> None:
-    one, _, eight, _ = choose(LENGTHS)
+    one, _, _, eight, _ = choose(LENGTHS)
     assert {row for rows in one.batches for row in rows} == {row for rows in eight.batches for row in rows}
     means = [LENGTHS[list(rows)].mean() for rows in eight.batches]
     assert max(means) - min(means) < 0.25 * np.ptp(LENGTHS[[row for rows in eight.batches for row in rows]])

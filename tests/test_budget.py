@@ -42,7 +42,14 @@ def peaking(median_bytes: int, max_bytes: int) -> BenchmarkResult:
 
 
 def invalid(result: BenchmarkResult) -> BenchmarkResult:
-    return result.model_copy(update={"validity": Validity(valid=False, reasons=("the clock was throttled",))})
+    return result.model_copy(
+        update={"validity": Validity(valid=False, disturbed=("the clock was throttled",), wrong=())}
+    )
+
+
+def wrong(result: BenchmarkResult, disturbed: tuple[str, ...] = ()) -> BenchmarkResult:
+    validity = Validity(valid=False, disturbed=disturbed, wrong=("the measured file is not the exported one",))
+    return result.model_copy(update={"validity": validity})
 
 
 def int8(result: BenchmarkResult) -> Subject:
@@ -129,6 +136,47 @@ def test_invalid_timings_prove_nothing_good(budget: BudgetOptions, result: Bench
         assert "throttled" in line.measured
 
 
+FILE = BudgetOptions(max_file_bytes=9_000_000)
+EVERY = BudgetOptions(
+    min_retained_quality=0.9, max_p90_latency_s=0.001, max_peak_memory_bytes=80_000_000, max_file_bytes=9_000_000
+)
+MEASURED_ANYHOW = [
+    (QUALITY, retaining(0.91, 0.92, 0.93)),
+    (QUALITY, retaining(0.5, 0.6, 0.7)),
+    (LATENCY, taking(0.0001, 0.0002)),
+    (LATENCY, taking(0.0021, 0.003)),
+    (MEMORY, peaking(170_000_000, 170_000_000)),
+    (FILE, benchmark()),
+    (BudgetOptions(max_file_bytes=10), benchmark()),
+]
+
+
+def wrong_is_open(judge: Judge) -> bool:
+    """Whether nothing is promised, kept or broken by the numbers of another model, and the line says why."""
+    lines = [only(judge(budget, wrong(result))) for budget, result in MEASURED_ANYHOW]
+    return all(line.verdict == "INCONCLUSIVE" and "not the exported one" in line.measured for line in lines)
+
+
+def test_the_numbers_of_another_model_prove_nothing() -> None:
+    def judge_as_if_disturbed(budget: BudgetOptions, result: BenchmarkResult) -> tuple[BudgetLine, ...]:
+        validity = Validity(valid=False, disturbed=result.validity.wrong, wrong=())
+        return judge(budget, result.model_copy(update={"validity": validity}))
+
+    assert wrong_is_open(judge)
+    assert not wrong_is_open(judge_as_if_disturbed)
+
+
+def test_every_line_and_the_whole_are_open_where_another_model_was_measured() -> None:
+    for result in (wrong(benchmark()), wrong(benchmark(), disturbed=("the clock was throttled",))):
+        lines = judge(EVERY, result)
+        assert [line.verdict for line in lines] == ["INCONCLUSIVE"] * 4
+        assert all(line.measured.count("not valid") == 1 for line in lines)
+        assert overall(lines, result) == "INCONCLUSIVE"
+        assert overall((), result) == "INCONCLUSIVE"
+    assert overall(judge(EVERY, invalid(benchmark())), invalid(benchmark())) == "INCONCLUSIVE"
+    assert only(judge(FILE, invalid(benchmark()))).verdict == "PASS", "noise does not change a size"
+
+
 def test_too_few_calls_leave_the_latency_open() -> None:
     first = int8(benchmark()).workloads[0].model_copy(update={"latency": latency(0.0001, count=20)})
     line = only(judge(LATENCY, changed(benchmark(), workloads=(first,))))
@@ -151,7 +199,7 @@ def test_the_best_verdict_is_put_forward_and_the_smallest_file_among_equals() ->
     small = subject("onnx.int4", "int4", 0.0001, 4_000_000, 0.5, ("test",), 0.01)
     result = benchmark().model_copy(update={"subjects": (*benchmark().subjects, small)})
     lines = judge(QUALITY, result)
-    assert verdict_of("onnx.int4", lines, result) == "FAIL"
+    assert verdict_of("onnx.int4", lines) == "FAIL"
     assert recommend(lines, result) == INT8, "a smaller file that fails is not put forward"
     assert recommend((), result) == "onnx.int4", "without a budget the smallest file is"
 
@@ -161,9 +209,9 @@ def test_the_verdict_is_the_worst_line_of_the_artifact_put_forward() -> None:
     assert overall(judge(budget, benchmark()), benchmark()) == "FAIL"
 
 
-def test_without_a_budget_only_valid_measurements_pass() -> None:
-    assert overall((), benchmark()) == "PASS"
-    assert overall((), invalid(benchmark())) == "INCONCLUSIVE"
+def test_where_nothing_is_promised_nothing_passes() -> None:
+    for result in (benchmark(), invalid(benchmark())):
+        assert overall((), result) == "INCONCLUSIVE"
 
 
 def test_nothing_exported_is_nothing_to_recommend() -> None:

@@ -168,22 +168,24 @@ def spoil(name: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "code", "said"),
     [
-        ("truncated_teacher", r"teacher cannot be loaded as a text classifier"),
-        ("one_class", r"has only the label 'positive'; it needs rows of at least two labels"),
-        ("unknown_label", r"'lukewarm'"),
-        ("no_file", r"other\.jsonl"),
-        ("no_teacher", r"teacher is not a directory; teacher\.model must name one"),
-        ("wrong_encoding", r"train\.jsonl.*UTF-8"),
-        ("no_rows", r"other\.jsonl"),
+        ("truncated_teacher", 1, r"teacher cannot be loaded as a text classifier"),
+        ("one_class", 1, r"has only the label 'positive'; it needs rows of at least two labels"),
+        ("unknown_label", 1, r"'lukewarm'"),
+        ("no_file", 2, r"other\.jsonl"),
+        ("no_teacher", 2, r"teacher is not a directory; teacher\.model must name one"),
+        ("wrong_encoding", 1, r"train\.jsonl.*UTF-8"),
+        ("no_rows", 2, r"other\.jsonl"),
     ],
 )
-def test_what_is_wrong_with_the_input_is_one_line(finished: Finished, tmp_path: Path, what: str, said: str) -> None:
+def test_what_is_wrong_with_the_input_is_one_line(
+    finished: Finished, tmp_path: Path, what: str, code: int, said: str
+) -> None:
     folder = shutil.copytree(finished.recipe.parent, tmp_path / "recipe")
     spoil(what)(folder)
     ended = called(folder / "tiny.yaml", tmp_path / "runs", "distill")
-    assert ended.exit_code == 1, ended.output
+    assert ended.exit_code == code, ended.output
     assert re.search(said, one_line(ended))
 
 

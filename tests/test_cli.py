@@ -35,7 +35,17 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(progress, "_console", None)  # a build's console is not the next test's
     file = tmp_path / "recipe.yaml"
     file.write_text(GOOD, encoding="utf-8")
+    for name in ("train.jsonl", "test.csv", "tweets.jsonl"):
+        (tmp_path / name).write_text("rows", encoding="utf-8")
     return file
+
+
+def write_teacher(folder: Path, labels: tuple[str, ...] | None = LABELS) -> None:
+    """Write what init and validate look at; the weights are empty."""
+    head = {"architectures": ["BertForSequenceClassification"], "id2label": dict(enumerate(labels))} if labels else {}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(head), encoding="utf-8")
+    (folder / "model.safetensors").touch()
 
 
 @pytest.fixture
@@ -104,6 +114,9 @@ def test_quiet_shows_no_progress(recipe: Path, built: list[dict[str, Any]]) -> N
         (OSError("No space left on device " * 99), 1, "the disk is full; what"),
         (OSError(errno.EROFS, "Read-only file system", "runs/x"), 2, "runs/x cannot be read or written"),
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), 2, "name another folder with --out"),
+        (OSError(errno.ENOTDIR, "Not a directory", "a/x"), 2, "a/x cannot be read or written (Not a directory)"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 999), 2, "aaa [cut] cannot be read or written"),
+        (FileExistsError(errno.EEXIST, "File exists", __file__), 2, "cannot be read or written (File exists)"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -120,10 +133,29 @@ def test_what_a_user_can_mend_is_one_line_and_a_code(
         assert f"kept in {Path('runs') / 'tiny'}" in result.stderr
 
 
-@pytest.mark.parametrize("error", [KeyError("bug"), FileNotFoundError(errno.ENOENT, "no", "x"), ValueError("bug")])
+BUGS = (
+    KeyError("bug"), ValueError("bug"), FileNotFoundError(errno.ENOENT, "no", "x"),
+    FileExistsError(errno.EEXIST, "a folder that we made twice", "/"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("error", BUGS)
 def test_a_bug_keeps_its_traceback(recipe: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     raising(monkeypatch, error)
     assert call("build", recipe).exception is error
+
+
+@pytest.mark.parametrize("out", ["afile/x", "afile/x/y", "a" * 300])
+@pytest.mark.parametrize("verb", ["build", "init"])
+def test_a_place_that_cannot_be_is_one_line(recipe: Path, tmp_path: Path, out: str, verb: str) -> None:
+    (tmp_path / "afile").write_text("content", encoding="utf-8")
+    (tmp_path / "rows.txt").write_text("a text\nanother\n", encoding="utf-8")
+    write_teacher(tmp_path / "teacher")
+    arguments = {"build": (recipe,), "init": ("--teacher", "teacher", "--data", "rows.txt")}[verb]
+    result = call(verb, *arguments, "--out", out)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.output
+    assert result.stderr.startswith("error: ")
+    assert "name another folder with --out" in result.stderr
 
 
 def test_a_missed_budget_shows_the_numbers_and_exits_with_3(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,8 +223,7 @@ def test_schema_prints_a_schema() -> None:
 
 def test_init_writes_a_recipe_that_validate_accepts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "teacher").mkdir()
-    (tmp_path / "teacher" / "config.json").write_text("{}", encoding="utf-8")
+    write_teacher(tmp_path / "teacher", None)
     rows = [json.dumps({"text": f"text {i}", "label": "ab"[i % 2]}) for i in range(20)]
     (tmp_path / "data.jsonl").write_text("\n".join(rows), encoding="utf-8")
     arguments = ("init", "--teacher", "teacher", "--data", "data.jsonl")
@@ -263,6 +294,19 @@ def test_a_signal_ends_with_130_and_says_how_to_go_on(recipe: Path, number: sign
         told == "error: interrupted; what was finished is kept in runs/tiny, and the same command goes on from there\n"
     )
     assert time.monotonic() - started < 10
+
+
+def test_a_signal_during_the_first_imports_ends_with_130_too() -> None:
+    code = (
+        "import os, signal, sys\nfrom edgedistill.__main__ import start\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *given):\n"
+        "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Slow())\nsys.argv[1:] = ['--version']\nstart()"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (130, "")
+    assert ran.stderr == "error: interrupted; nothing was lost, and the same command goes on from there\n"
 
 
 def test_telemetry_is_off_before_anything_is_imported() -> None:

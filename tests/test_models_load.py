@@ -113,6 +113,14 @@ def _cut(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
 
 
+def poison(folder: Path, number: str) -> None:
+    """Put a number that is none into two tensors of a checkpoint; of the first, its name is to be told."""
+    tensors = load_file(folder / "model.safetensors")
+    for name in ("classifier.weight", "bert.encoder.layer.1.output.dense.weight"):
+        tensors[name][0, 0] = float(number)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
 def _only_a_pickle(folder: Path) -> None:
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
@@ -132,6 +140,22 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "pooler missing": (lambda folder: drop(folder, "pooler"), "lacks 2 weights"),
     "layer missing": (lambda folder: drop(folder, "layer.1."), "lacks 16 weights"),
     "other shape": (lambda folder: edit(folder / "config.json", intermediate_size=56), "cannot be loaded"),
+    **{
+        f"config: {key} {value!r}": (
+            lambda folder, key=key, value=value: edit(folder / "config.json", **{key: value}),
+            text,
+        )
+        for key, value, text in (
+            ("hidden_size", "wide", "cannot be loaded .*; fetch it again, and compare its sha256 with the source"),
+            ("hidden_size", -1, "cannot be loaded"),
+            ("num_attention_heads", 0, "cannot be loaded"),
+            ("hidden_act", "none", "cannot be loaded as a text classifier: KeyError 'none'; fetch"),
+            ("id2label", 7, "cannot be loaded"),
+            ("model_type", ["bert"], "cannot be loaded"),
+        )
+    },
+    "a weight is not a number": (lambda folder: poison(folder, "nan"), r"1 weights of bert\.encoder\.layer\.1.* NaN"),
+    "a weight is infinite": (lambda folder: poison(folder, "-inf"), r"layer\.1\.output\.dense\.weight are NaN or inf"),
 }
 
 
@@ -146,7 +170,47 @@ def test_a_damaged_checkpoint_is_one_line_and_never_a_model(
     with pytest.raises(ModelError, match=text) as caught:
         load_classifier(tmp_path)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 420
     assert capfd.readouterr().out == ""
+
+
+def test_a_teacher_that_is_to_be_fitted_has_finite_weights_too(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    poison(tmp_path, "inf")
+    for load in (load_encoder, load_encoder_with_new_head):
+        with pytest.raises(ModelError, match=r"layer\.1\.output\.dense\.weight are NaN or infinite"):
+            load(tmp_path, LABELS)
+
+
+def test_a_table_of_token_vectors_has_finite_weights_too(tmp_path: Path) -> None:
+    model = StaticClassifier(VOCAB, 8, 6, LABELS, "bert")
+    model.embedding.weight.data[3, 3] = float("nan")
+    model.save(tmp_path)
+    with pytest.raises(ModelError, match=r"1 weights of embedding\.weight are NaN"):
+        load_classifier(tmp_path)
+
+
+def test_what_a_library_says_in_many_lines_is_told_whole_on_one(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    edit(tmp_path / "config.json", model_type="none")
+    with pytest.raises(ModelError) as caught:
+        load_classifier(tmp_path)
+    said = str(caught.value).removesuffix("; fetch it again, and compare its sha256 with the source")
+    assert said != str(caught.value)
+    assert not said.endswith((":", ","))
+    assert 100 < len(said.removeprefix(str(tmp_path))) < 350
+
+
+def test_a_machine_without_memory_is_no_broken_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    def full(*_given: object, **_options: object) -> None:
+        raise MemoryError
+
+    write_model(tmp_path)
+    monkeypatch.setattr(transformers.AutoModelForSequenceClassification, "from_pretrained", full)
+    with pytest.raises(MemoryError):
+        load_classifier(tmp_path)
 
 
 def test_a_new_head_hides_no_missing_layer(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished_build import ROOT, Finished, built, command, contents, environment
+from finished_build import ROOT, Finished, built, contents, environment
 from tiny_build import HEADED_RECIPE, RECIPE, rows, write_headed_recipe, write_recipe, write_rows
 
 from edgedistill import pipeline, registry
@@ -328,7 +328,8 @@ def test_a_missed_budget_ends_with_three_and_promotes_nothing(finished: Finished
     assert line.endswith("artifacts, the report says why")
     assert "FAIL" in ended.stdout
     assert json.loads((copy.run / "report.json").read_text(encoding="utf-8"))["verdict"] == "FAIL"
-    assert contents(copy.artifact) == before, "an earlier one is left alone"
+    assert not copy.artifact.exists()
+    assert contents(copy.run / "artifacts.withdrawn" / copy.artifact.name) == before, "an earlier one is not lost"
     assert built(copy).returncode == 3, "also where nothing is left to run"
     copy.recipe.write_text(text, encoding="utf-8")
     assert built(copy).returncode == 0
@@ -361,7 +362,7 @@ def test_the_whole_recipe_is_written_out_into_the_run(finished: Finished) -> Non
     whole = finished.run / "recipe.yaml"
     assert "patience: 3" in whole.read_text(encoding="utf-8"), "defaults too"
     assert load(whole) == load(finished.recipe)
-    assert command("validate", whole).returncode == 0
+    assert f"relative paths start from {finished.recipe.parent}" in whole.read_text(encoding="utf-8")
 
 
 def test_only_the_sections_that_decide_the_files_are_in_their_hash(written: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 from finished_build import Finished, contents
 
 from edgedistill import publish as publishing
+from edgedistill.errors import FolderNotOurs
+from edgedistill.files import sha256_of
 from edgedistill.publish import publish
 from edgedistill.recipe_file import load
 from edgedistill.results import BenchmarkResult, Report
@@ -59,11 +61,15 @@ def test_a_failed_budget_promotes_nothing(copy: Finished) -> None:
     assert not (copy.run / "artifacts").exists()
 
 
-def test_a_failed_budget_leaves_an_earlier_artifact_alone(copy: Finished) -> None:
+def test_a_failed_budget_withdraws_an_earlier_artifact_and_loses_nothing_of_it(copy: Finished) -> None:
     (copy.artifact / "NOTICE").write_text("an earlier one", encoding="utf-8")
     before = contents(copy.artifact)
     published(copy, "FAIL")
-    assert contents(copy.artifact) == before
+    assert not copy.artifact.exists()
+    assert contents(copy.run / "artifacts.withdrawn" / copy.artifact.name) == before
+    published(copy, "FAIL")
+    published(copy, "PASS")
+    assert copy.artifact.is_dir()
 
 
 def test_what_is_complete_is_not_written_again(copy: Finished) -> None:
@@ -72,19 +78,29 @@ def test_what_is_complete_is_not_written_again(copy: Finished) -> None:
     assert {file: file.stat().st_mtime_ns for file in copy.run.rglob("*") if file.is_file()} == before
 
 
-@pytest.mark.parametrize("spoilt", ["onnx/model.onnx", "README.md", "SHA256SUMS"])
-@pytest.mark.parametrize("gone", [True, False])
-def test_a_spoilt_artifact_is_promoted_anew(copy: Finished, spoilt: str, gone: bool) -> None:
+@pytest.mark.parametrize("missing", ["onnx/model.onnx", "README.md", "SHA256SUMS"])
+def test_an_artifact_that_lacks_a_file_is_promoted_anew(copy: Finished, missing: str) -> None:
     before = contents(copy.artifact)
-    file = copy.artifact / spoilt
-    file.unlink() if gone else file.write_bytes(b"0" * 64 + b"  NOTICE\n")
+    (copy.artifact / missing).unlink()
     published(copy)
+    assert contents(copy.artifact) == before
+
+
+@pytest.mark.parametrize("theirs", ["LICENSE", "README.md", "onnx/model.onnx"])
+def test_a_file_that_a_person_added_or_changed_is_never_removed(copy: Finished, theirs: str) -> None:
+    (copy.artifact / theirs).write_text("mine", encoding="utf-8")
+    (copy.run / "tiny-0.1.0-onnx.origin").unlink()
+    before = contents(copy.artifact)
+    with pytest.raises(FolderNotOurs, match=theirs):
+        published(copy)
     assert contents(copy.artifact) == before
 
 
 def test_an_artifact_of_another_build_is_replaced_whole(copy: Finished) -> None:
     before = contents(copy.artifact)
     (copy.artifact / "left-over.bin").write_bytes(b"of an older version")
+    with (copy.artifact / "SHA256SUMS").open("a", encoding="utf-8") as sums:
+        sums.write(f"{sha256_of(copy.artifact / 'left-over.bin')}  left-over.bin\n")
     (copy.run / "tiny-0.1.0-onnx.origin").write_text("export-onnx-0 report-0\n", encoding="utf-8")
     published(copy)
     assert contents(copy.artifact) == before

@@ -1,5 +1,6 @@
 import io
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,10 @@ def measured_on_another_day() -> BenchmarkResult:
         workloads = [each.model_copy(update={"latency": latency(0.5), "items_per_s": 3.0}) for each in one.workloads]
         memory = one.memory.model_copy(update={"peak_median_bytes": 1, "peak_max_bytes": 2})
         update = {"workloads": tuple(workloads), "memory": memory, "load_median_s": 9.0, "speedup": {}, "kernels": {}}
+        update["speedup_exported"] = {}
         subjects.append(one.model_copy(update=update))
     environment = result.environment.model_copy(update={"cpu": "another CPU", "operating_system": "another system"})
-    validity = Validity(valid=False, reasons=("noise",))
+    validity = Validity(valid=False, disturbed=("noise",), wrong=())
     update = {
         "subjects": tuple(subjects),
         "environment": environment,
@@ -84,6 +86,38 @@ def test_a_teacher_that_is_not_on_the_hub_is_no_base_model() -> None:
     )  # fmt: skip
     assert "base_model" not in front_matter(card)
     assert "models/mine" in card
+
+
+def test_the_card_says_what_an_app_ships_and_what_that_weighs() -> None:
+    card = card_of(evidence())
+    assert "an app ships one of them beside the tokenizer" in card
+    assert "8.71 MB with onnx/model\\_dynamic\\_int8.onnx" in card
+
+
+def with_layer(name: str, **given: object) -> Evidence:
+    """Return a build whose int8 model has one more tensor of codes."""
+    made = evidence()
+    model = made.quantized["dynamic_int8"]
+    layer = model.tensors[0].model_copy(update={"name": name, "shape": (384, 384), **given})
+    model = model.model_copy(update={"tensors": (*model.tensors, layer)})
+    return replace(made, quantized={"dynamic_int8": model})
+
+
+@pytest.mark.parametrize(
+    ("made", "rounded"),
+    [
+        (evidence(), False),
+        (with_layer("model.bert.embeddings.position_embeddings.weight"), False),
+        (with_layer("model.decoder.embed_tokens.weight"), False),
+        (with_layer("hidden.weight", code_limit=None), False),
+        (with_layer("model.bert.encoder.layer.0.output.dense.weight"), True),
+        (with_layer("model.embeddings.projection.weight"), True),
+    ],
+)
+def test_the_card_warns_where_a_text_answers_with_its_batch(made: Evidence, rounded: bool) -> None:
+    limits = card_of(made).partition("## Limits")[2].partition("\n## ")[0]
+    assert ("dynamic\\_int8: activation ranges are taken over the whole batch" in limits) == rounded
+    assert limits.count("\n- ") == 4 + rounded
 
 
 def test_odd_labels_stay_text() -> None:

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 from report_benchmark import CHALLENGES, benchmark, comparison, metric, step
 from report_values import evidence, nasty_evidence, place
@@ -6,6 +8,7 @@ from edgedistill.recipe_sections import BudgetOptions
 from edgedistill.report.budget import judge, recommend
 from edgedistill.report.sentence import Summary, summarise
 from edgedistill.results import BenchmarkResult, Comparison, Ratio, Step, Validity
+from edgedistill.values import Metric
 
 SPLITS = ("test", *CHALLENGES)
 
@@ -26,14 +29,26 @@ def with_steps(*values: tuple[str, float, float]) -> BenchmarkResult:
     return benchmark().model_copy(update={"waterfall": tuple(steps)})
 
 
+def quantized_by(test: Metric, mean: Metric) -> BenchmarkResult:
+    """Return a benchmark in which quantization did this on the test set and this on the mean of all sets."""
+    result = benchmark()
+    changed = {"differences": {**result.waterfall[-1].differences, "test": test}, "mean": mean}
+    return result.model_copy(
+        update={"waterfall": (*result.waterfall[:-1], result.waterfall[-1].model_copy(update=changed))}
+    )
+
+
 def with_controls(*controls: Comparison) -> BenchmarkResult:
     return benchmark().model_copy(update={"controls": controls})
 
 
 def test_the_first_screen_says_what_was_gained_and_kept() -> None:
     headline = told(benchmark()).headline
-    assert "11.3 times smaller" in headline
-    assert "85 times faster" in headline
+    assert "11.3 times smaller than its teacher (model file)" in headline
+    assert (
+        "85 times faster (80 to 91; batch 1, short texts, calls back to back; 34 times after 20 ms of idling)"
+        in headline
+    )
     assert "93.0 % of its accuracy on the test set (91.9 to 94.1)" in headline
 
 
@@ -50,6 +65,46 @@ def test_a_cost_whose_interval_holds_zero_is_not_told_as_one() -> None:
     cost = told(with_steps(("distill", -0.002, 0.01), ("export", 0, 0), ("quantize", 0.001, 0.01))).cost
     assert cost.startswith("No stage changed its accuracy")
     assert "cost most" not in cost
+
+
+NOTHING, SMALL = (
+    Metric(value=-0.001, low=-0.003, high=0.001, n=900),
+    Metric(value=-0.001, low=-0.002, high=-0.0002, n=9),
+)
+
+
+def mean_is_told(cost_of: Callable[[BenchmarkResult], str]) -> bool:
+    """Whether a stage is called without effect only where the mean of all sets shows none either."""
+    still, moved = cost_of(quantized_by(NOTHING, NOTHING)), cost_of(quantized_by(NOTHING, SMALL))
+    return (
+        "export and quantization nothing measurable." in still
+        and "export nothing measurable; quantization nothing measurable on test, but cost" in moved
+        and "cost 0.10 points on the mean of all sets (0.02 to 0.20)" in moved
+    )
+
+
+def test_a_stage_that_only_the_mean_shows_is_not_told_as_nothing() -> None:
+    def by_the_test_set_alone(measured: BenchmarkResult) -> str:
+        alone = [one.model_copy(update={"mean": one.differences["test"]}) for one in measured.waterfall]
+        return told(measured.model_copy(update={"waterfall": tuple(alone)})).cost
+
+    assert mean_is_told(lambda measured: told(measured).cost)
+    assert not mean_is_told(by_the_test_set_alone)
+
+
+def test_a_gain_that_only_the_mean_shows_is_told_as_a_gain() -> None:
+    gain = Metric(value=0.004, low=0.001, high=0.007, n=900)
+    cost = told(quantized_by(NOTHING, gain)).cost
+    assert "quantization nothing measurable on test, but gained 0.4 points on the mean of all sets (0.1 to 0.7)" in cost
+
+
+def test_a_mean_that_moved_is_told_where_no_stage_changed_the_test_set() -> None:
+    still = with_steps(("distill", -0.002, 0.01), ("export", 0, 0), ("quantize", -0.002, 0.005))
+    assert "mean" not in told(still).cost
+    steps = (*still.waterfall[:-1], still.waterfall[-1].model_copy(update={"mean": SMALL}))
+    cost = told(still.model_copy(update={"waterfall": steps})).cost
+    assert cost.startswith("No stage changed its accuracy")
+    assert cost.endswith("; but quantization cost 0.10 points on the mean of all sets (0.02 to 0.20).")
 
 
 def test_a_gain_is_told_as_a_gain() -> None:
@@ -89,9 +144,10 @@ def test_missing_controls_are_told_with_their_reason() -> None:
 @pytest.mark.parametrize(
     ("ratio", "text"),
     [
-        (Ratio(median=1.02, low=0.97, high=1.08), "no faster"),
-        (Ratio(median=0.5, low=0.49, high=0.51), "2.0 times slower"),
-        (Ratio(median=50.0, low=49.8, high=50.2), "50.0 times faster"),
+        (Ratio(median=1.02, low=0.97, high=1.08), "no faster (0.97 to 1.1 times as fast; batch 1"),
+        (Ratio(median=0.5, low=0.49, high=0.51), "2.0 times slower (2.0 to 2.0; batch 1"),
+        (Ratio(median=0.5, low=0.25, high=0.8), "2.0 times slower (1.2 to 4.0; batch 1"),
+        (Ratio(median=50.0, low=49.8, high=50.2), "50.0 times faster (49.8 to 50.2; batch 1"),
     ],
 )
 def test_speed_is_told_by_its_range(ratio: Ratio, text: str) -> None:
@@ -99,20 +155,49 @@ def test_speed_is_told_by_its_range(ratio: Ratio, text: str) -> None:
     assert text in told(benchmark().model_copy(update={"subjects": tuple(subjects)})).headline
 
 
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (Ratio(median=61.0, low=55.0, high=70.0), "; 61 times after 20 ms of idling)"),
+        (Ratio(median=1.02, low=0.97, high=1.08), "; no faster after 20 ms of idling)"),
+        (Ratio(median=0.5, low=0.49, high=0.51), "; 2.0 times slower after 20 ms of idling)"),
+        (None, "calls back to back)"),
+    ],
+)
+def test_speed_after_idling_stands_beside_it(ratio: Ratio | None, text: str) -> None:
+    subjects = []
+    for one in benchmark().subjects:
+        spaced = {} if ratio is None else {"batch_1_spaced": ratio}
+        speed = {work: found for work, found in one.speedup.items() if work != "batch_1_spaced"}
+        subjects.append(one.model_copy(update={"speedup": {**speed, **spaced}}))
+    assert text in told(benchmark().model_copy(update={"subjects": tuple(subjects)})).headline
+
+
+def test_numbers_of_another_model_are_not_told_as_its_own() -> None:
+    validity = Validity(valid=False, disturbed=("noise",), wrong=("the measured file is not the exported one",))
+    summary = told(benchmark().model_copy(update={"validity": validity}))
+    assert summary.headline.endswith(
+        "None of this is proven, because the measurements are wrong: the measured file is not the exported one."
+    )
+    assert "any number here, quality included" in summary.trust
+    assert "is open" in summary.budget
+
+
 def test_doubtful_measurements_say_so_beside_the_number() -> None:
-    validity = Validity(valid=False, reasons=("one", "two", "three", "four"))
+    validity = Validity(valid=False, disturbed=("one", "two", "three", "four"), wrong=())
     environment = benchmark().environment.model_copy(update={"emulated": True, "target": "raspberry_pi_5"})
     summary = told(benchmark().model_copy(update={"validity": validity, "environment": environment}))
-    assert "85 times faster (batch 1, short texts, emulated, not validly measured)" in summary.headline
-    assert "Do not rely" in summary.trust
+    assert "after 20 ms of idling; emulated; not validly measured)" in summary.headline
+    assert "proven" not in summary.headline, "noise does not touch quality and size"
+    assert "Do not rely on times and memory" in summary.trust
     assert "one; two; and 2 more reasons" in summary.trust
     assert "raspberry_pi_5, which is emulated" in summary.trust
 
 
 def test_no_budget_is_told() -> None:
     summary = told(benchmark(), BudgetOptions())
-    assert summary.budget == "No budget was set."
-    assert summary.sentences.endswith("No budget was set.")
+    assert summary.budget == "No budget was set, so there is nothing to pass."
+    assert summary.sentences.endswith("No budget was set, so there is nothing to pass.")
 
 
 def test_a_missed_budget_names_the_promise_and_the_number() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgedistill import glance, recipe_file, starter
+from edgedistill import glance, named_files, recipe_file, starter
 from edgedistill.errors import DataError, ModelError, RecipeError
 from edgedistill.recipe import Recipe
 
@@ -39,6 +39,7 @@ def write_teacher(folder: Path, labels: tuple[str, ...] | None = None, **config:
     if labels is not None:
         config |= {"architectures": ["BertForSequenceClassification"], "id2label": dict(enumerate(labels))}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "model.safetensors").touch()
     return folder
 
 
@@ -72,6 +73,77 @@ def test_a_head_for_these_labels_is_kept_in_its_own_order(tmp_path: Path) -> Non
     recipe, _ = written(tmp_path, write_teacher(tmp_path / "t", ("positive", "negative")), data)
     assert recipe.teacher.fit is None  # type: ignore[attr-defined]
     assert recipe.task.labels == ("positive", "negative")  # type: ignore[attr-defined]
+
+
+def numbered(count: int) -> list[dict[str, Any]]:
+    return [{"text": f"text number {i}", "label": i % count} for i in range(3 * count)]
+
+
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_numbers_are_read_as_indices_of_the_head_which_stays(tmp_path: Path, count: int) -> None:
+    names = tuple(f"class {'abc'[i % 3]}{i}" for i in range(count))
+    data, teacher = write_data(tmp_path / "d.jsonl", numbered(count)), write_teacher(tmp_path / "t", names)
+    recipe, text = written(tmp_path, teacher, data)
+    named_files.check(recipe, tmp_path / "recipes" / "first.yaml")
+    assert recipe.teacher.fit is None  # type: ignore[attr-defined]
+    assert recipe.task.labels == (names if count <= starter.MOST_LABELS_LISTED else None)  # type: ignore[attr-defined]
+    assert "the data's numbers are read as indices" in text
+    assert "read as indices of 'class a0'" in starter.write(str(teacher), data, tmp_path / "again.yaml")
+
+
+def test_names_that_transformers_leaves_out_are_a_head_too(tmp_path: Path) -> None:
+    teacher = write_teacher(tmp_path / "t", architectures=["BertForSequenceClassification"])
+    recipe, _ = written(tmp_path, teacher, write_data(tmp_path / "d.jsonl", numbered(2)))
+    assert recipe.teacher.fit is None  # type: ignore[attr-defined]
+    assert recipe.task.labels == ("LABEL_0", "LABEL_1")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("names", [("x", "y", "z"), ("1", "x")])
+def test_numbers_that_are_no_indices_of_the_head_are_names(tmp_path: Path, names: tuple[str, ...]) -> None:
+    data = write_data(tmp_path / "d.jsonl", numbered(2))
+    recipe, _ = written(tmp_path, write_teacher(tmp_path / "t", names), data)
+    assert recipe.teacher.fit is not None  # type: ignore[attr-defined]
+    assert recipe.task.labels == ("0", "1")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("POSITIVE", "Negative"), "these labels in other letters (data: {data}; teacher: {teacher}); to keep"),
+        (("joy", "anger"), "knows other labels (data: {data}; teacher: {teacher}); a new head is fitted first"),
+        (("positive", "negative", "neutral"), "knows other labels (data: {data}; teacher: {teacher})"),
+    ],
+)
+def test_a_head_that_is_not_kept_is_told_with_both_sets_of_labels(
+    tmp_path: Path, names: tuple[str, ...], said: str
+) -> None:
+    data, teacher = write_data(tmp_path / "d.jsonl", ROWS), write_teacher(tmp_path / "t", names)
+    told = starter.write(str(teacher), data, tmp_path / "first.yaml")
+    lists = {"data": "'negative', 'positive'", "teacher": ", ".join(map(repr, names))}
+    assert said.format(**lists) in told
+    assert "\n" not in told
+    assert "has no head" not in told
+    text = (tmp_path / "first.yaml").read_text(encoding="utf-8")
+    assert lists["teacher"] in text
+    recipe = recipe_file.load(tmp_path / "first.yaml")
+    assert recipe.teacher.fit is not None  # type: ignore[attr-defined]
+    named_files.check(recipe, tmp_path / "first.yaml")
+
+
+def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:
+    teacher = write_teacher(tmp_path / "t", ("a", "b"))
+    (teacher / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"has no \.safetensors weights"):
+        glance.at_teacher(str(teacher))
+    (teacher / "pytorch_model.bin").touch()
+    with pytest.raises(ModelError, match="as a pickle"):
+        glance.at_teacher(str(teacher))
+
+
+def test_the_longest_input_is_one_that_the_teacher_can_read(tmp_path: Path) -> None:
+    teacher = write_teacher(tmp_path / "t", max_position_embeddings=66, model_type="roberta")
+    recipe, _ = written(tmp_path, teacher, write_data(tmp_path / "d.jsonl", ROWS))
+    assert recipe.task.max_length == 64  # type: ignore[attr-defined]
 
 
 def test_a_head_for_other_labels_is_replaced(tmp_path: Path) -> None:

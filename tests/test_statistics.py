@@ -13,6 +13,7 @@ from edgedistill.statistics import (
     percentile_interval,
     percentile_supported,
     retained,
+    unseen,
 )
 
 
@@ -92,12 +93,25 @@ def test_accuracy_interval_is_that_of_drawing_rows() -> None:
 def test_a_model_differs_from_itself_by_nothing_and_differences_turn_round(rows: list[tuple[bool, bool]]) -> None:
     a, b = np.array(rows, dtype=bool).T
     itself, there, back = difference(a, a), difference(a, b), difference(b, a)
-    assert (itself.value, itself.low, itself.high) == (0, 0, 0)
+    assert itself.value == 0
+    assert itself.high == -itself.low == pytest.approx(unseen(len(rows)))
     assert there.value == pytest.approx(-back.value)
     assert there.low - 1e-9 <= there.value <= there.high + 1e-9
     assert 0 <= accuracy(a).low <= accuracy(a).high <= 1
     whole = retained(a, a)
-    assert whole is None or (whole.value, whole.low, whole.high) == (1, 1, 1)
+    assert whole is None or (whole.value, whole.high - 1) == (1, pytest.approx(unseen(len(rows))))
+
+
+@pytest.mark.parametrize("n", [8, 56, 1000])
+def test_items_that_all_agree_leave_room_for_what_they_could_not_show(n: int) -> None:
+    right = np.ones(n, dtype=bool)
+    assert 1 - accuracy(right).low == pytest.approx(unseen(n))
+    assert (1 - unseen(n)) ** n == pytest.approx(0.05)  # so rare an outcome stays unseen in one of twenty such samples
+    assert accuracy(right).high == 1
+    assert unseen(n) == pytest.approx(3 / n, rel=0.2)
+    kept = retained(right, right)
+    assert kept is not None
+    assert kept.low < 1 - 2 / n
 
 
 def test_a_teacher_that_is_hardly_ever_right_has_no_ratio() -> None:

@@ -71,8 +71,10 @@ def test_results_have_a_line_for_each_model_and_say_when_they_are_not_valid() ->
     text = shown(terminal.results_table(measured))
     for subject in measured.subjects:
         assert subject.title in text
+    assert "calls back to back" in text
+    assert "0.131 ms (0.393 ms)" in text, "what a call takes after idle time stands beside it"
     doubtful = measured.model_copy(
-        update={"validity": measured.validity.model_copy(update={"valid": False, "reasons": ("the [fan] stopped",)})}
+        update={"validity": measured.validity.model_copy(update={"valid": False, "disturbed": ("the [fan] stopped",)})}
     )
     assert "the [fan] stopped" not in text
     assert "the [fan] stopped" in shown(terminal.results_table(doubtful))

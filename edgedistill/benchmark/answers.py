@@ -17,7 +17,7 @@ from edgedistill.errors import StageError
 from edgedistill.files import clear, write_atomic
 from edgedistill.progress import bar
 
-BATCH_SIZE = 32
+BATCH_SIZE = 1  # as an app asks; where activations are rounded on the fly, a text's logits depend on its batch
 
 
 @dataclass(frozen=True)

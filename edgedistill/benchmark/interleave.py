@@ -17,7 +17,11 @@ from edgedistill.recipe_sections import BenchmarkOptions
 
 
 def measure_rounds(
-    candidates: Sequence[Candidate], workloads: Batches, options: BenchmarkOptions, folder: Path
+    candidates: Sequence[Candidate],
+    workloads: Batches,
+    pauses_s: dict[str, float],
+    options: BenchmarkOptions,
+    folder: Path,
 ) -> dict[str, list[LatencyAnswer]]:
     """Return what each candidate's process saw in each round; `folder` gets the same as round_<n>.json.
 
@@ -34,6 +38,7 @@ def measure_rounds(
                     file=candidate.file,
                     threads=options.threads,
                     workloads=workloads,
+                    pauses_s=pauses_s,
                     calls=options.calls,
                     seconds=options.seconds,
                     kernels=number == 1,

@@ -21,6 +21,7 @@ class LatencyJob:
     file: str
     threads: int
     workloads: Batches
+    pauses_s: dict[str, float]  # workload -> idle time before each of its calls
     calls: int  # fewest for each workload
     seconds: float  # fewest for each workload
     kernels: bool  # also say which operators ran, after everything was measured
@@ -52,6 +53,7 @@ class Timing:
     model_ns: list[int]  # the part of the same calls that began with token ids
     logits: list[list[list[float]]]  # the timed calls' own, for each batch
     noise: Counters  # of the timed calls
+    pause_s: float  # idle time before each call
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,22 @@ SAMPLES_KEPT = 500
 Rounds = Sequence[LatencyAnswer]
 
 
-def latency_of(samples_ns: np.ndarray) -> Latency:
-    """Return the summary of all calls, (calls,) ns; a percentile that they cannot carry stays empty."""
-    samples_s = samples_ns * 1e-9
+def latency_of(rounds_ns: Sequence[np.ndarray]) -> Latency:
+    """Return the summary of all calls; a percentile that they cannot carry stays empty.
+
+    Calls of one process are alike, so the order-statistic interval of the pooled calls alone would be too narrow: it
+    is widened to hold what each round by itself gives for the p90.
+
+    Args:
+        rounds_ns: (calls,) ns of each round.
+    """
+    samples_s = np.concatenate(rounds_ns) * 1e-9
     count = len(samples_s)
     tails = {p: float(np.percentile(samples_s, p)) if percentile_supported(p, count) else None for p in (90, 95, 99)}
     low, high = percentile_interval(samples_s, 90) if tails[90] is not None else (None, None)
+    if low is not None and high is not None:
+        own = [float(np.percentile(samples_ns, 90)) * 1e-9 for samples_ns in rounds_ns]
+        low, high = min(low, *own), max(high, *own)
     return Latency(
         count=count,
         min_s=float(samples_s.min()),
@@ -31,19 +41,21 @@ def latency_of(samples_ns: np.ndarray) -> Latency:
     )
 
 
-def workload_of(name: str, batch: int, rounds: Rounds) -> WorkloadResult:
+def workload_of(name: str, batch: int, pause_s: float, rounds: Rounds) -> WorkloadResult:
     """Return one workload over all rounds."""
     timings = [answer.workloads[name] for answer in rounds]
-    whole_ns = np.concatenate([timing.whole_ns for timing in timings])
-    ordered_s = np.sort(whole_ns) * 1e-9
+    whole_ns = [np.asarray(timing.whole_ns) for timing in timings]
+    ordered_s = np.sort(np.concatenate(whole_ns)) * 1e-9
     kept = np.linspace(0, len(ordered_s) - 1, min(SAMPLES_KEPT, len(ordered_s))).round().astype(int)
     return WorkloadResult(
         workload=name,
         batch=batch,
+        pause_s=pause_s,
         tokens=round(timings[0].tokens),
         latency=latency_of(whole_ns),
-        model_only=latency_of(np.concatenate([timing.model_ns for timing in timings])),
+        model_only=latency_of([np.asarray(timing.model_ns) for timing in timings]),
         items_per_s=float(batch / ordered_s.mean()),
+        round_p50_s=tuple(float(np.median(samples_ns)) * 1e-9 for samples_ns in whole_ns),
         samples_s=tuple(ordered_s[kept].tolist()),
     )
 
@@ -78,8 +90,8 @@ def memory_of(rounds: Rounds) -> Memory:
 
 
 def noise_of(rounds: Rounds, threads: int) -> Noise:
-    """Return what else went on during all timed calls of all rounds."""
-    counted = [timing.noise for answer in rounds for timing in answer.workloads.values()]
+    """Return what else went on during all timed calls of all rounds, but for those with idle time between them."""
+    counted = [timing.noise for answer in rounds for timing in answer.workloads.values() if not timing.pause_s]
     wall_s = sum(counters.wall_s for counters in counted)
     pressure_s = _total([counters.pressure_s for counters in counted])
     steal = _total([counters.steal_ticks for counters in counted])

@@ -76,15 +76,17 @@ def benchmark(
     if kept.exists():  # an earlier try was interrupted at its very end
         kept.replace(working)
     answers = collect(shipped, texts, batches, corpus.labels, options.threads, working)
-    rounds = measure_rounds(measured, batches, options, folder / "rounds")
+    pauses_s = {workload.name: workload.pause_s for workload in workloads}
+    rounds = measure_rounds(measured, batches, pauses_s, options, folder / "rounds")
     working.replace(kept)
     subjects = tuple(
-        _subject(candidate, rounds[candidate.name], rounds["teacher"], workloads, yardstick, answers, options.threads)
-        for candidate in measured
+        _subject(candidate, rounds, workloads, yardstick, answers, options.threads) for candidate in measured
     )
-    reasons = [*validity.reasons_of_place(target, host, options.threads)]
+    disturbed = [*validity.reasons_of_place(target, host, options.threads)]
+    wrong: list[str] = []
     for subject, candidate in zip(subjects, measured, strict=True):
-        reasons += validity.reasons_of_subject(subject, candidate.sha256, options.threads)
+        disturbed += validity.disturbances_of(subject, options.threads)
+        wrong += validity.faults_of(subject, candidate.sha256)
     return BenchmarkResult(
         metric_name=registry.load("edgedistill.tasks", teacher.task).Options.METRIC,
         splits=corpus.evaluation_splits,
@@ -97,7 +99,7 @@ def benchmark(
             method: yardstick.quality(read_logits(model, model.evaluation)) for method, model in quantized.items()
         },
         environment=_environment(options, host),
-        validity=Validity(valid=not reasons, reasons=tuple(reasons)),
+        validity=Validity(valid=not disturbed and not wrong, disturbed=tuple(disturbed), wrong=tuple(wrong)),
         seconds=time.monotonic() - started,
     )
 
@@ -126,13 +128,13 @@ def _yardstick(corpus: Corpus, teacher: Teacher, signals: Signals, student: Stud
 
 def _subject(
     candidate: Candidate,
-    rounds: latency.Rounds,
-    teacher_rounds: latency.Rounds,
+    measured: Mapping[str, latency.Rounds],
     workloads: Sequence[Workload],
     yardstick: Yardstick,
     answers: Mapping[str, Answers],
     threads: int,
 ) -> Subject:
+    rounds, exported = measured[candidate.name], measured.get(candidate.exported_teacher, ())
     loads_s = [answer.load_s for answer in rounds]
     return Subject(
         name=candidate.name,
@@ -146,9 +148,10 @@ def _subject(
         load_median_s=float(np.median(loads_s)),
         load_max_s=max(loads_s),
         memory=latency.memory_of(rounds),
-        workloads=tuple(latency.workload_of(workload.name, workload.batch, rounds) for workload in workloads),
-        speedup=latency.speedups(teacher_rounds, rounds, lambda timing: timing.whole_ns),
-        speedup_model_only=latency.speedups(teacher_rounds, rounds, lambda timing: timing.model_ns),
+        workloads=tuple(latency.workload_of(w.name, w.batch, w.pause_s, rounds) for w in workloads),
+        speedup=latency.speedups(measured["teacher"], rounds, lambda timing: timing.whole_ns),
+        speedup_model_only=latency.speedups(measured["teacher"], rounds, lambda timing: timing.model_ns),
+        speedup_exported=latency.speedups(exported, rounds, lambda timing: timing.whole_ns) if exported else {},
         quality=_quality(candidate, yardstick, answers),
         noise=latency.noise_of(rounds, threads),
         kernels=rounds[0].kernels,

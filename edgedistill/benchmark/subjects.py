@@ -24,6 +24,11 @@ class Candidate:
     model_bytes: int
     shipped_bytes: int
 
+    @property
+    def exported_teacher(self) -> str:
+        """The name of the teacher in this candidate's own format."""
+        return f"teacher.{self.name.partition('.')[0]}" if self.role == "artifact" else ""
+
     def sha256_now(self) -> str:
         """Return the hash of the file that the runtime reads, in the way of the stage that wrote it."""
         if self.role == "teacher":

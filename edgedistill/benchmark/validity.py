@@ -11,6 +11,7 @@ from edgedistill.targets._target import Target
 PRESSURE_LIMIT_PERCENT = 5.0
 STEAL_LIMIT_PERCENT = 2.0
 CPU_PER_WALL_LIMIT = 0.95
+ROUNDS_APART_LIMIT = 1.5  # p50 of the slowest round over that of the fastest
 
 INTEGER_KERNELS = frozenset(
     {
@@ -62,12 +63,17 @@ def reasons_of_place(target: Target, host: Target, threads: int) -> Iterator[str
         yield f"{threads} threads were asked for, and this process may use {host.threads} CPUs"
 
 
-def reasons_of_subject(subject: Subject, exported_sha256: str, threads: int) -> Iterator[str]:
-    """Yield everything that speaks against one model's measurements."""
+def disturbances_of(subject: Subject, threads: int) -> Iterator[str]:
+    """Yield everything that makes one model's times and memory doubtful."""
     yield from (f"{subject.title}: {reason}" for reason in _noisy(subject.noise, threads))
+    yield from (f"{subject.title}: {reason}" for reason in _apart(subject))
     for workload in subject.workloads:
         if workload.latency.p90_s is None:
             yield f"{subject.title}: {workload.latency.count} calls of {workload.workload} cannot carry a p90 (64 can)"
+
+
+def faults_of(subject: Subject, exported_sha256: str) -> Iterator[str]:
+    """Yield everything that says that another thing was measured than the one that ships."""
     if not subject.outputs_checked:
         yield f"{subject.title}: the timed calls gave other logits than the quality was measured on"
     if subject.scheme != "float32" and not any(map(reads_codes, subject.kernels)):
@@ -75,6 +81,15 @@ def reasons_of_subject(subject: Subject, exported_sha256: str, threads: int) -> 
         yield f"{subject.title}: no integer kernel ran ({ran}); the weights were unfolded to float"
     if subject.sha256 != exported_sha256:
         yield f"{subject.title}: the measured file is not the exported one (sha256 {subject.sha256[:12]}…)"
+
+
+def _apart(subject: Subject) -> Iterator[str]:
+    """Yield the workload whose rounds disagree most, if they do: the machine was not the same in each."""
+    steady = [workload for workload in subject.workloads if not workload.pause_s]
+    ratios = {workload.workload: max(workload.round_p50_s) / min(workload.round_p50_s) for workload in steady}
+    worst = max(ratios, key=lambda name: ratios[name])
+    if ratios[worst] > ROUNDS_APART_LIMIT:
+        yield f"one round took {ratios[worst]:.1f} times as long as another for {worst} (limit {ROUNDS_APART_LIMIT:g})"
 
 
 def _noisy(noise: Noise, threads: int) -> Iterator[str]:

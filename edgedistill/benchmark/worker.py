@@ -29,24 +29,28 @@ def latency(job: LatencyJob) -> LatencyAnswer:
     begin = time.perf_counter()
     model = runtime.load(Path(job.root), job.file, threads=job.threads)
     load_s = time.perf_counter() - begin
-    timed = {name: _timed(model, batches, job) for name, batches in job.workloads.items()}
+    timed = {name: _timed(model, batches, job, job.pauses_s[name]) for name, batches in job.workloads.items()}
     peak_bytes, source = memory.peak()
-    workloads = {name: _timing(model, job.workloads[name], *found) for name, found in timed.items()}
+    workloads = {name: _timing(model, job.workloads[name], *found, job.pauses_s[name]) for name, found in timed.items()}
     kernels = model.kernels() if job.kernels else {}
     return LatencyAnswer(load_s, imported_bytes, peak_bytes, source, workloads, kernels)
 
 
 def _timed(
-    model: LoadedModel, batches: Sequence[Sequence[str]], job: LatencyJob
+    model: LoadedModel, batches: Sequence[Sequence[str]], job: LatencyJob, pause_s: float
 ) -> tuple[measure.Samples, noise.Counters]:
     measure.warm_up(model, batches)
     before = noise.read()
-    samples = measure.measure(model, batches, job.calls, job.seconds)
+    samples = measure.measure(model, batches, job.calls, job.seconds, pause_s)
     return samples, noise.read().since(before)
 
 
 def _timing(
-    model: LoadedModel, batches: Sequence[Sequence[str]], samples: measure.Samples, counted: noise.Counters
+    model: LoadedModel,
+    batches: Sequence[Sequence[str]],
+    samples: measure.Samples,
+    counted: noise.Counters,
+    pause_s: float,
 ) -> Timing:
     lengths = np.concatenate([model.encode(texts)["attention_mask"].sum(axis=1) for texts in batches])
     return Timing(
@@ -55,6 +59,7 @@ def _timing(
         model_ns=samples.model_ns.tolist(),
         logits=[logits.tolist() for logits in samples.logits],
         noise=counted,
+        pause_s=pause_s,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 BANDS = {"short": (25, 50), "long": (90, 99)}  # percentiles of the split's lengths in tokens
 BATCHES = (1, 8)
 TEXTS = 32
+PAUSE_S = 0.02  # long enough for clock rate and caches to be lost, as between two calls of an app
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Workload:
     name: str
     batch: int
     batches: tuple[tuple[int, ...], ...]
+    pause_s: float = 0.0  # idle before each call
 
 
 def choose(lengths: np.ndarray) -> tuple[Workload, ...]:
@@ -25,11 +27,13 @@ def choose(lengths: np.ndarray) -> tuple[Workload, ...]:
         lengths: (rows,) int; tokens of each text of the test split, at least one row.
     """
     order = np.argsort(lengths, kind="stable")
-    return tuple(
+    back_to_back = [
         Workload(f"batch_{batch}_{name}", batch, _batches(_band(order, *percentiles), batch))
         for batch in BATCHES
         for name, percentiles in BANDS.items()
-    )
+    ]
+    first, *others = back_to_back
+    return first, Workload("batch_1_spaced", first.batch, first.batches, PAUSE_S), *others
 
 
 def _band(order: np.ndarray, low: int, high: int) -> np.ndarray:

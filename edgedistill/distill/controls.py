@@ -18,7 +18,6 @@ from edgedistill.training.evaluate import evaluate
 from edgedistill.training.gold import GoldLabels
 from edgedistill.training.loop import train
 from edgedistill.training.predict import logits_of
-from edgedistill.training.rows import TokenRows
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Baseline, Controls, Corpus, Evaluation, Signals, Teacher, Training
 
@@ -71,8 +70,7 @@ def _no_teacher(
     start = teacher.path(teacher.base or teacher.checkpoint)
     twin = make_student(student_options, start, corpus.labels, options.seed, progress)
     split, validation = SplitSignals(signals, "train"), SplitSignals(signals, "validation")
-    parts = [np.asarray(split.rows.ids[split.rows.offsets[row] : split.rows.offsets[row + 1]]) for row in known]
-    rows = TokenRows(np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts)]))
+    rows = split.rows.take(known)
     objective = GoldLabels(np.asarray(split.labels)[known], validation.rows, validation.labels, len(corpus.labels))
     trained = train(twin, rows, objective, options, progress / "training", "control: the student without a teacher")
     device = Accelerator().device

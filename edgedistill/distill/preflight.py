@@ -19,7 +19,6 @@ from edgedistill.distill.signals import prove_row_hashes, prove_token_ids
 from edgedistill.errors import TrainingError
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.training.predict import logits_of
-from edgedistill.training.rows import TokenRows
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Check, Corpus, Signals
 
@@ -71,9 +70,7 @@ def _passed(name: str, value: float, limit: float, explanation: str, cure: str) 
 
 def _live_teacher(teacher: Any, train: SplitSignals, rows: np.ndarray) -> Check:
     """The cache holds what this teacher says now, row by row."""
-    parts = [np.asarray(train.rows.ids[train.rows.offsets[row] : train.rows.offsets[row + 1]]) for row in rows]
-    few = TokenRows(np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts)]))
-    live = logits_of(teacher, few, train.logits.shape[1], next(teacher.parameters()).device)
+    live = logits_of(teacher, train.rows.take(rows), train.logits.shape[1], next(teacher.parameters()).device)
     difference = float(np.abs(live - train.logits[rows]).max())
     return _passed(
         "live_teacher", difference, LIVE_LIMIT, "largest difference between live and cached teacher logits",

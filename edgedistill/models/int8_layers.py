@@ -1,7 +1,8 @@
 """The two quantized operations as PyTorch operators: running one is the simulation, its name is what is exported.
 
 Each operator computes exactly what the ONNX operators of its translation compute, up to the order of float sums, so
-the simulated quality is the quality of the file. Integer products are summed in float64, which holds them exactly.
+the simulated quality is the quality of the file, given the same batches: an activation's range spans its batch, and
+padding too. Integer products are summed in float64, which holds them exactly.
 
 Source: ONNX operators DynamicQuantizeLinear-11 and MatMulInteger-10, https://onnx.ai/onnx/operators/
 """

@@ -2,11 +2,15 @@
 
 from copy import deepcopy
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from edgedistill.errors import ModelError
 from edgedistill.models.classifier import STATIC, Classifier, StaticClassifier, TransformerClassifier
 from edgedistill.models.config_json import has_head, read_config
+
+LONGEST_REASON = 300  # characters of a library's own words
+FETCH_AGAIN = "fetch it again, and compare its sha256 with the source"
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -17,7 +21,9 @@ def load_classifier(folder: Path) -> Classifier:
     """
     config = read_config(folder)
     if STATIC in (config.get("architectures") or []):
-        return StaticClassifier.read(folder, config).eval()
+        static = StaticClassifier.read(folder, config).eval()
+        _check_finite(static, folder)
+        return static
     if not has_head(config):
         raise ModelError(f"{folder} has no classification head; add teacher.fit to the recipe to train one")
     return TransformerClassifier(_from_pretrained(folder)).eval()
@@ -47,7 +53,6 @@ def load_encoder(folder: Path, labels: tuple[str, ...]) -> Any:
 
 def _from_pretrained(folder: Path, **head: Any) -> Any:
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
@@ -66,9 +71,10 @@ def _from_pretrained(folder: Path, **head: Any) -> Any:
             attn_implementation="eager",  # what the ONNX exporters read best; on short inputs as fast as sdpa
             **head,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{folder} cannot be loaded as a text classifier: {reason}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a config that does not fit lets anything through: TypeError, AttributeError, ...
+        raise ModelError(f"{folder} cannot be loaded as a text classifier: {_reason(error)}; {FETCH_AGAIN}") from error
     finally:
         quiet.set_verbosity(verbosity)
     made_up = sorted(loaded["missing_keys"])
@@ -80,7 +86,26 @@ def _from_pretrained(folder: Path, **head: Any) -> Any:
             f"{folder} lacks {len(made_up)} weights that its config.json speaks of, such as {made_up[0]}; "
             "fetch it again, or name a whole checkpoint"
         )
+    _check_finite(model, folder)
     return model
+
+
+def _check_finite(model: Any, folder: Path) -> None:
+    """Check that every weight is a number.
+
+    Raises:
+        ModelError: one is not; the text names the first tensor that holds such a weight.
+    """
+    for name, weights in model.named_parameters():
+        wrong = int((~weights.isfinite()).sum())
+        if wrong:
+            raise ModelError(f"{folder}: {wrong} weights of {name} are NaN or infinite; {FETCH_AGAIN}")
+
+
+def _reason(error: Exception) -> str:
+    """Return what a library says, on one line; a bare word, as a KeyError has, is told with the error's name."""
+    said = shorten(str(error), LONGEST_REASON, placeholder=" [cut]").rstrip(".")
+    return said if " " in said else f"{type(error).__name__} {said}".strip()
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -94,8 +119,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{folder} has no tokenizer that can be loaded: {reason}") from error
+        raise ModelError(f"{folder} has no tokenizer that can be loaded: {_reason(error)}; {FETCH_AGAIN}") from error
     if not tokenizer.is_fast:
         raise ModelError(f"{folder} has no fast tokenizer (tokenizer.json); an app could not run it")
     if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what transformers makes out of nothing

@@ -3,18 +3,21 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import save_file
 
 from edgedistill import registry
 from edgedistill.errors import QuantizationError
 from edgedistill.files import sha256_of
+from edgedistill.models.int8_layers import DynamicInt8Linear
 from edgedistill.models.load import load_classifier
+from edgedistill.progress import bar
 from edgedistill.quantize.exchange import exchange
 from edgedistill.section import MethodOptions
 from edgedistill.training.evaluate import evaluate
-from edgedistill.training.predict import logits_of
+from edgedistill.training.predict import BATCH_SIZE, logits_of
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Corpus, QuantizedModel, QuantizedTensor, Signals, Student
+from edgedistill.values import Corpus, Evaluation, QuantizedModel, QuantizedTensor, Signals, Student
 
 METHODS = "edgedistill.quantize.methods"
 
@@ -66,10 +69,20 @@ def quantize(
         weights_sha256=sha256_of(weights),
         reduced_range=reduced,
         reduced_range_reason=reason,
-        evaluation=evaluate(
-            lambda name: logits_of(model, SplitSignals(signals, name).rows, len(corpus.labels)),
-            signals,
-            corpus.evaluation_splits,
-            folder,
-        ),
+        evaluation=_simulated(model, options.method, corpus, signals, folder),
     )
+
+
+def _simulated(model: Any, method: str, corpus: Corpus, signals: Signals, folder: Path) -> Evaluation:
+    """Measure the quantized model in PyTorch as the artifact will be: text by text where activations are rounded."""
+    rounds = any(isinstance(part, DynamicInt8Linear) for part in model.modules())
+    rows = sum(signals.splits[name].rows for name in corpus.evaluation_splits)
+    with bar(f"simulating {method}", rows) as advance:
+
+        def answer(name: str) -> np.ndarray:
+            split = SplitSignals(signals, name).rows
+            logits = logits_of(model, split, len(corpus.labels), batch_size=1 if rounds else BATCH_SIZE)
+            advance(len(split))
+            return logits
+
+        return evaluate(answer, signals, corpus.evaluation_splits, folder)

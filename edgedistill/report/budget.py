@@ -1,8 +1,8 @@
 """Budget: the recipe's promises, each held against what was measured.
 
 A verdict follows the interval, never the point: PASS only where all of it keeps the promise, FAIL only where all
-of it breaks it, INCONCLUSIVE between. Invalid timings prove nothing good; only a miss by more than twice the
-budget is believed of them.
+of it breaks it, INCONCLUSIVE between. Disturbed timings prove nothing good; only a miss by more than twice the
+budget is believed of them. Where another thing was measured than the one that ships, no number proves anything.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,22 +18,22 @@ _FAR = 2.0  # a miss by more than this factor stands even where the machine was 
 
 def judge(budget: BudgetOptions, benchmark: BenchmarkResult) -> tuple[BudgetLine, ...]:
     """Return one line for each promise and each artifact that may be shipped."""
-    return tuple(line for subject in candidates(benchmark) for line in _lines(budget, subject, benchmark.validity))
+    validity = benchmark.validity
+    lines = tuple(line for subject in candidates(benchmark) for line in _lines(budget, subject, validity))
+    return tuple(_void(line, validity) for line in lines) if validity.wrong else lines
 
 
-def verdict_of(name: str, lines: Sequence[BudgetLine], benchmark: BenchmarkResult) -> Verdict:
-    """Return the worst verdict of one subject's lines; without any line, whether its numbers are valid at all."""
+def verdict_of(name: str, lines: Sequence[BudgetLine]) -> Verdict:
+    """Return the worst verdict of one subject's lines; where nothing was promised, nothing can be kept."""
     own = [line.verdict for line in lines if line.subject == name]
-    if own:
-        return max(own, key=_BEST_FIRST.index)
-    return "PASS" if benchmark.validity.valid else "INCONCLUSIVE"
+    return max(own, key=_BEST_FIRST.index, default="INCONCLUSIVE")
 
 
 def recommend(lines: Sequence[BudgetLine], benchmark: BenchmarkResult) -> str | None:
     """Return the name of the artifact with the best verdict, the smallest file among equals; None if there is none."""
 
     def rank(subject: Subject) -> tuple[int, int]:
-        return _BEST_FIRST.index(verdict_of(subject.name, lines, benchmark)), subject.model_bytes
+        return _BEST_FIRST.index(verdict_of(subject.name, lines)), subject.model_bytes
 
     best = min(candidates(benchmark), key=rank, default=None)
     return None if best is None else best.name
@@ -42,7 +42,7 @@ def recommend(lines: Sequence[BudgetLine], benchmark: BenchmarkResult) -> str | 
 def overall(lines: Sequence[BudgetLine], benchmark: BenchmarkResult) -> Verdict:
     """Return the verdict of the recommended artifact."""
     name = recommend(lines, benchmark)
-    return "INCONCLUSIVE" if find(benchmark, name) is None or name is None else verdict_of(name, lines, benchmark)
+    return "INCONCLUSIVE" if find(benchmark, name) is None or name is None else verdict_of(name, lines)
 
 
 def _lines(budget: BudgetOptions, subject: Subject, validity: Validity) -> Iterator[BudgetLine]:
@@ -111,6 +111,11 @@ def _under(most: float, low: float, high: float) -> Verdict:
 
 def _if_valid(verdict: Verdict, measured: str, over_budget: float, validity: Validity) -> tuple[Verdict, str]:
     """Return the verdict and its words as far as the benchmark's validity lets them stand."""
-    if validity.valid or over_budget > _FAR:
+    if not validity.disturbed or validity.wrong or over_budget > _FAR:  # what is wrong is said of every line
         return verdict, measured
     return "INCONCLUSIVE", f"{measured}; not valid: {reasons(validity)}"
+
+
+def _void(line: BudgetLine, validity: Validity) -> BudgetLine:
+    measured = f"{line.measured}; not valid: {reasons(validity)}"
+    return line.model_copy(update={"measured": measured, "verdict": "INCONCLUSIVE"})

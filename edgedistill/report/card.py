@@ -53,12 +53,14 @@ def model_card(
         train_rows=count(corpus.splits["train"].rows),
         held_out=plain(", ".join(split_title(split) for split in benchmark.splits)),
         ranges=[f"{plain(name)}: {plain(model.reduced_range_reason)}" for name, model in quantized.items()],
+        rounded=[plain(name) for name, model in quantized.items() if _rounds_activations(model)],
         files=table(_files(artifact)),
         quality=table(_quality(artifact, benchmark)),
         controls=table(_controls(benchmark)) if benchmark.controls else "",
         parity=table(_parity(artifact)),
         hashes=table(_hashes(corpus, teacher, student, artifact)),
         loading=loading.lines(shipped).strip(),
+        shipping=plain(loading.shipping(artifact, shipped)),
     )
     return str(card)
 
@@ -105,6 +107,16 @@ def _eval_result(
         metric_name=f"{metric_of(benchmark)}, {variant.name}",
         metric_value=round(quality.metric.value, 4),
     )
+
+
+def _rounds_activations(model: QuantizedModel) -> bool:
+    """Whether a layer of the model multiplies codes, so that its activations are rounded on the fly.
+
+    A table is looked up, never multiplied. It is told by its name, in which every table of today's students has
+    `embed`; one of another name would be taken for a layer, and the card would warn without need.
+    """
+    coded = [tensor.name.removesuffix(".weight") for tensor in model.tensors if tensor.code_limit is not None]
+    return any("embed" not in name.rpartition(".")[2] for name in coded)
 
 
 def _files(artifact: Artifact) -> Table:

@@ -154,7 +154,10 @@ def latencies(benchmark: BenchmarkResult) -> Chart | None:
         _rows_of_text(axes, len(shown))
         _log_axis(axes, every, duration)
         svg = inline(figure, "latencies")
-    reading = "How often a call took how long, batch 1, short texts; the tall tick is the p50, the short one the p90."
+    reading = (
+        "How often a call took how long: batch 1, short texts, back to back; the tall tick is the p50, the short one "
+        "the p90."
+    )
     return Chart(f"Time of one call{emulated(benchmark)}", reading, svg, ())
 
 

@@ -20,6 +20,9 @@ from edgedistill.values import (
 FIRST_WORKLOAD = "batch_1_short"
 """What is quoted first, and what a latency budget is held against: one short text, as an app sends it."""
 
+SPACED_WORKLOAD = "batch_1_spaced"
+"""The same texts, with idle time before each call, as an app leaves it; the first one runs back to back."""
+
 _CONTROLS = {
     "no_teacher": "the same student trained without the teacher",
     "tfidf_linear": "TF-IDF with a linear model",

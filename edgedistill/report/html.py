@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from edgedistill.report.evidence import FIRST_WORKLOAD, Evidence, find, reference
+from edgedistill.report.evidence import FIRST_WORKLOAD, SPACED_WORKLOAD, Evidence, find, reference, workload
 from edgedistill.report.sections import sections
 from edgedistill.report.sentence import Summary, metric_of
-from edgedistill.report.tables import VERDICT_TONE, exported_speed, timing_tone
-from edgedistill.report.units import compared, interval, percent, ratio_digits, share, size, times
-from edgedistill.results import BenchmarkResult, Report, Subject
+from edgedistill.report.tables import VERDICT_TONE, idling, shipped, timing_tone
+from edgedistill.report.units import compared, interval, percent, ratio_digits, ratio_range, share, size
+from edgedistill.results import BenchmarkResult, Ratio, Report, Subject
 
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|ms|µs|s|min|h|MB|kB|GB|points|times)\b|%)")
 
@@ -59,7 +59,7 @@ def tiles(benchmark: BenchmarkResult, subject: Subject) -> tuple[Tile, ...]:
     memory = f"{_doubt(benchmark)}{less} than its teacher"
     return (
         _speed(benchmark, subject),
-        _tile(smaller, f"{size(subject.model_bytes)} model file"),
+        _tile(smaller, f"{_wrong(benchmark)}{size(subject.model_bytes)} model file; {shipped(benchmark, subject)}"),
         _quality(benchmark, subject),
         Tile(size(subject.memory.peak_median_bytes), "peak memory", memory, timing_tone(benchmark)),
     )
@@ -75,14 +75,25 @@ def _speed(benchmark: BenchmarkResult, subject: Subject) -> Tile:
     speed = subject.speedup.get(FIRST_WORKLOAD)
     if speed is None:
         return Tile("—", "speed", "one short text was not measured", "weak")
-    digits = ratio_digits(speed)
-    detail = f"{times(speed.low, digits)} to {times(speed.high, digits)}, one short text"
-    exported = exported_speed(benchmark, subject)
+    low, high = ratio_range(speed)
+    details = [f"{low} to {high}×, one short text, calls back to back"]
+    spaced, paused = subject.speedup.get(SPACED_WORKLOAD), workload(subject, SPACED_WORKLOAD)
+    if spaced is not None and paused is not None:
+        details.append(f"{_factor(spaced)} {idling(paused)}")
+    exported = subject.speedup_exported.get(FIRST_WORKLOAD)
     if exported is not None:
-        detail += f"; {exported} against the teacher in ONNX"
-    return _tile(
-        compared(speed.median, "faster", "slower", digits), f"{_doubt(benchmark)}{detail}", timing_tone(benchmark)
-    )
+        low, high = ratio_range(exported)
+        details.append(f"{_factor(exported)} ({low} to {high}×) against the teacher in ONNX")
+    return _tile(_factor(speed), f"{_doubt(benchmark)}{'; '.join(details)}", timing_tone(benchmark))
+
+
+def _factor(speed: Ratio) -> str:
+    return compared(speed.median, "faster", "slower", ratio_digits(speed))
+
+
+def _wrong(benchmark: BenchmarkResult) -> str:
+    """Return what stands before quality and size where another thing was measured than the one that ships."""
+    return "not valid; " * bool(benchmark.validity.wrong)
 
 
 def _doubt(benchmark: BenchmarkResult) -> str:
@@ -95,8 +106,8 @@ def _quality(benchmark: BenchmarkResult, subject: Subject) -> Tile:
     if quality is None:
         return Tile("—", name, "not measured on the test set", "weak")
     if quality.retained is None:
-        return Tile(share(quality.metric), name, f"{interval(quality.metric)}, test set")
-    kept = f"{interval(quality.retained)}; {percent(quality.metric.value)} of test texts"
+        return Tile(share(quality.metric), name, f"{_wrong(benchmark)}{interval(quality.metric)}, test set")
+    kept = f"{_wrong(benchmark)}{interval(quality.retained)}; {percent(quality.metric.value)} of test texts"
     return Tile(share(quality.retained), f"of its {name} kept", kept)
 
 

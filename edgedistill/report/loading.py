@@ -1,6 +1,7 @@
 """The few lines with which an app loads an artifact: stock libraries, nothing of ours."""
 
-from edgedistill.values import Variant
+from edgedistill.report.units import size
+from edgedistill.values import Artifact, Variant
 
 _LINES = """\
 import json, numpy as np, onnxruntime
@@ -20,3 +21,11 @@ print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])
 def lines(variant: Variant) -> str:
     """Return Python that classifies one text, to be run in the artifact's folder."""
     return _LINES.format(file=variant.file)
+
+
+def shipping(artifact: Artifact, variant: Variant) -> str:
+    """Return what of the artifact's folder goes into an app, and what that weighs with this variant."""
+    several = len(artifact.variants) > 1
+    held = "one model file per variant; an app ships one of them" if several else "one model file; an app ships it"
+    weight = size(variant.size_bytes + artifact.shared_bytes)
+    return f"The folder holds {held} beside the tokenizer, config and licence files: {weight} with {variant.file}."

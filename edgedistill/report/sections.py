@@ -49,12 +49,15 @@ def _performance(evidence: Evidence, recommended: str | None) -> Section:
         f"{benchmark.rounds} rounds, teacher and artifacts in turn, each in a fresh process with "
         f"{benchmark.environment.threads} thread(s). Times include the tokenizer. A speed is the median over rounds of "
         "the teacher's p50 over the model's own, with the smallest and the largest round below it; the p90 stands with "
-        "its 99 % interval. Peak memory is the high-water mark of a process that runs this one model; MB are 10⁶ bytes."
+        "its 99 % interval, widened to hold each round's own p90. Calls follow each other back to back; spaced calls "
+        "come after idle time each, as in an app. Peak memory is the high-water mark of a process that runs this one "
+        "model; MB are 10⁶ bytes."
     )
     if benchmark.environment.emulated:
         lead += f" The target {benchmark.environment.target} is emulated: these are not the device's own times."
     if not benchmark.validity.valid:
-        lead = f"Times and memory are not valid: {'; '.join(benchmark.validity.reasons)}. {lead}"
+        doubtful = "No number here is" if benchmark.validity.wrong else "Times and memory are not"
+        lead = f"{doubtful} valid: {'; '.join(benchmark.validity.reasons)}. {lead}"
     against = partial(charts.quality_against, benchmark)
     latency = against(
         "quality-latency", f"Quality against time{tables.emulated(benchmark)}", charts.latency_of, duration
@@ -179,7 +182,8 @@ def _loading(evidence: Evidence, recommended: str | None) -> list[Section]:
         Section(
             "loading",
             "Load it",
-            f"In the artifact's folder ({artifact.root}), with onnxruntime and tokenizers alone:",
+            f"In the artifact's folder ({artifact.root}), with onnxruntime and tokenizers alone. "
+            f"{loading.shipping(artifact, variant)}",
             (),
             (Code(loading.lines(variant)),),
             (artifact.folder.name,),

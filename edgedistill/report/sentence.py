@@ -1,7 +1,7 @@
 """The first screen in words: what was gained, what it cost, what it is worth, and whether to believe it.
 
 Each statement follows the intervals: a difference whose interval holds zero is never told as a gain or a loss,
-and a speedup that the benchmark calls invalid is never told without saying so.
+and a speedup is told with its range and with the way it was called, and never as valid where the benchmark says no.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edgedistill.report.evidence import (
     FIRST_WORKLOAD,
+    SPACED_WORKLOAD,
     Evidence,
     control_name,
     find,
@@ -17,9 +18,22 @@ from edgedistill.report.evidence import (
     reference,
     split_title,
     way_to,
+    workload,
 )
-from edgedistill.report.units import compared, interval, listed, lost, magnitude, points, ratio_digits, share
-from edgedistill.results import BenchmarkResult, BudgetLine, Comparison, Step, Subject
+from edgedistill.report.units import (
+    compared,
+    duration,
+    interval,
+    listed,
+    lost,
+    magnitude,
+    points,
+    ratio_digits,
+    ratio_range,
+    share,
+    significant,
+)
+from edgedistill.results import BenchmarkResult, BudgetLine, Comparison, Ratio, Step, Subject
 from edgedistill.values import Metric
 
 _STAGE = {"distill": "distillation", "export": "export", "quantize": "quantization"}
@@ -79,19 +93,43 @@ def _headline(benchmark: BenchmarkResult, subject: Subject) -> str:
     teacher = reference(benchmark)
     gains = compared(teacher.model_bytes / subject.model_bytes, "smaller", "larger").replace("×", " times")
     gained = "as large as its teacher" if gains == "the same" else f"{gains} than its teacher"
-    return f"The {name_of(subject)} is {gained}, {_speed(benchmark, subject)}, and {_kept(benchmark, subject)}."
+    text = f"The {name_of(subject)} is {gained} (model file), {_speed(benchmark, subject)}, "
+    wrong = benchmark.validity.wrong
+    doubt = f" None of this is proven, because the measurements are wrong: {wrong[0]}." if wrong else ""
+    return f"{text}and {_kept(benchmark, subject)}.{doubt}"
 
 
 def _speed(benchmark: BenchmarkResult, subject: Subject) -> str:
     speed = subject.speedup.get(FIRST_WORKLOAD)
     if speed is None:
         return "not measured for speed"
+    said = [f"{_range(speed)}; batch 1, short texts, calls back to back", *_after_idling(subject, speed)]
+    said += ["emulated"] * benchmark.environment.emulated + ["not validly measured"] * (not benchmark.validity.valid)
+    return f"{_factor(speed)} ({'; '.join(said)})"
+
+
+def _factor(speed: Ratio) -> str:
     if speed.low <= 1 <= speed.high:
-        faster = "no faster"
-    else:
-        faster = compared(speed.median, "faster", "slower", ratio_digits(speed)).replace("×", " times")
-    doubts = ["emulated"] * benchmark.environment.emulated + ["not validly measured"] * (not benchmark.validity.valid)
-    return f"{faster} ({', '.join(['batch 1, short texts', *doubts])})"
+        return "no faster"
+    return compared(speed.median, "faster", "slower", ratio_digits(speed)).replace("×", " times")
+
+
+def _range(speed: Ratio) -> str:
+    if speed.low <= 1 <= speed.high:
+        digits = ratio_digits(speed)
+        return f"{significant(speed.low, digits)} to {significant(speed.high, digits)} times as fast"
+    return " to ".join(ratio_range(speed))
+
+
+def _after_idling(subject: Subject, speed: Ratio) -> list[str]:
+    """Return the speed of calls with idle time before each, where that was measured."""
+    spaced, result = subject.speedup.get(SPACED_WORKLOAD), workload(subject, SPACED_WORKLOAD)
+    if spaced is None or result is None:
+        return []
+    factor = _factor(spaced)
+    if factor.endswith(" times faster") and _factor(speed).endswith(" times faster"):
+        factor = factor.removesuffix(" faster")
+    return [f"{factor} after {duration(result.pause_s, 2)} of idling"]
 
 
 def _kept(benchmark: BenchmarkResult, subject: Subject) -> str:
@@ -105,22 +143,48 @@ def _kept(benchmark: BenchmarkResult, subject: Subject) -> str:
 
 
 def _cost(steps: Sequence[Step], metric_name: str) -> str:
-    """Return which stage cost how much of the test metric, the dearest first."""
-    changes = [(_STAGE[step.stage], step.differences["test"]) for step in steps if "test" in step.differences]
+    """Return which stage cost how much of the test metric, the dearest first.
+
+    A stage is without effect only where neither the test set nor the mean of all sets shows one.
+    """
+    told = [step for step in steps if "test" in step.differences]
+    changes = [(_STAGE[step.stage], step.differences["test"]) for step in told]
     if not changes:
         return "Which stage cost how much was not measured."
     losses = sorted(((name, change) for name, change in changes if worse(change)), key=lambda pair: pair[1].value)
     gained = [f"{name} gained {magnitude(change)}" for name, change in changes if better(change)]
-    level = [name for name, change in changes if not worse(change) and not better(change)]
     if not losses and not gained:
-        return f"No stage changed its {metric_name} on the test set measurably: {_each(changes)}."
-    parts = [f"{name} cost {magnitude(change)}" for name, change in losses[1:]] + gained
-    parts += [f"{listed(level)} nothing measurable"] if level else []
+        means = "".join(f"; but {_STAGE[step.stage]} {_on_mean(step)}" for step in _elsewhere(told))
+        return f"No stage changed its {metric_name} on the test set measurably: {_each(changes)}{means}."
+    parts = [f"{name} cost {magnitude(change)}" for name, change in losses[1:]] + gained + _still(told)
     if not losses:
         return f"No stage cost {metric_name} on the test set; in points, {'; '.join(parts)}."
     name, change = losses[0]
     most = f"{name.capitalize()} cost most: {magnitude(change)} points of {metric_name} ({interval(lost(change))})"
     return "; ".join([most, *parts]) + "."
+
+
+def _still(steps: Sequence[Step]) -> list[str]:
+    """Return what is told of the steps whose interval on the test set holds zero."""
+    elsewhere = _elsewhere(steps)
+    level = [_STAGE[step.stage] for step in steps if not _moved(step.differences["test"]) and not _moved(step.mean)]
+    parts = [f"{listed(level)} nothing measurable"] if level else []
+    return parts + [f"{_STAGE[step.stage]} nothing measurable on test, but {_on_mean(step)}" for step in elsewhere]
+
+
+def _elsewhere(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps that only the mean of all sets shows."""
+    return [step for step in steps if not _moved(step.differences["test"]) and _moved(step.mean)]
+
+
+def _moved(change: Metric) -> bool:
+    return worse(change) or better(change)
+
+
+def _on_mean(step: Step) -> str:
+    mean = step.mean
+    amount = f"{magnitude(mean)} points on the mean of all sets ({interval(mean if better(mean) else lost(mean))})"
+    return f"{'gained' if better(mean) else 'cost'} {amount}"
 
 
 def _each(changes: Sequence[tuple[str, Metric]]) -> str:
@@ -182,12 +246,13 @@ def _trust(benchmark: BenchmarkResult) -> str:
     )
     if validity.valid:
         return f"Measurements are valid: {benchmark.rounds} interleaved rounds on {where}."
-    return f"Do not rely on times and memory ({where}): {reasons(validity)}."
+    doubtful = "any number here, quality included" if validity.wrong else "times and memory"
+    return f"Do not rely on {doubtful} ({where}): {reasons(validity)}."
 
 
 def _budget(lines: Sequence[BudgetLine]) -> str:
     if not lines:
-        return "No budget was set."
+        return "No budget was set, so there is nothing to pass."
     missed = [f"{line.promise}: {line.measured}" for line in lines if line.verdict == "FAIL"]
     unsure = [f"{line.promise}: {line.measured}" for line in lines if line.verdict == "INCONCLUSIVE"]
     if missed:

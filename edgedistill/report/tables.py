@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from edgedistill.report.evidence import (
     FIRST_WORKLOAD,
+    SPACED_WORKLOAD,
     control_name,
     exported_teacher,
     find,
@@ -22,12 +23,20 @@ from edgedistill.report.units import (
     interval,
     points,
     ratio_digits,
+    ratio_range,
     share,
     significant,
     size,
-    times,
 )
-from edgedistill.results import BenchmarkResult, BudgetLine, Latency, Ratio, SplitQuality, Subject
+from edgedistill.results import (
+    BenchmarkResult,
+    BudgetLine,
+    Latency,
+    Ratio,
+    SplitQuality,
+    Subject,
+    WorkloadResult,
+)
 from edgedistill.values import Metric
 
 VERDICT_TONE = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "weak"}
@@ -65,7 +74,8 @@ def results(benchmark: BenchmarkResult, recommended: str | None) -> Table:
         "Load",
     )
     rows = tuple(_result(benchmark, subject, subject.name == recommended) for subject in benchmark.subjects)
-    return Table("Batch 1, short texts; text in, logits out; ratios are to the teacher in PyTorch", columns, rows)
+    caption = "Batch 1, short texts, calls back to back; text in, logits out; ratios are to the teacher in PyTorch"
+    return Table(caption, columns, rows)
 
 
 def _result(benchmark: BenchmarkResult, subject: Subject, emphasised: bool) -> Row:
@@ -75,13 +85,13 @@ def _result(benchmark: BenchmarkResult, subject: Subject, emphasised: bool) -> R
     own = subject.name == teacher.name
     memory = subject.memory.peak_median_bytes
     lighter = "" if own else compared(teacher.memory.peak_median_bytes / memory, "less", "more")
-    smaller = "" if own else compared(teacher.model_bytes / subject.model_bytes, "smaller", "larger")
+    smaller = "" if own else f"{compared(teacher.model_bytes / subject.model_bytes, 'smaller', 'larger')}; "
     return row(
         name_of(subject),
         missing("not measured on the test set") if test is None else metric_cell(test.metric),
         Cell("reference") if own else kept_cell(test),
-        Cell(size(subject.model_bytes), smaller),
-        no_run if run is None else Cell(duration(run.latency.p50_s), tone=tone),
+        Cell(size(subject.model_bytes), smaller + shipped(benchmark, subject)),
+        no_run if run is None else Cell(duration(run.latency.p50_s), _spaced(subject), tone=tone),
         no_run if run is None else percentile(run.latency, "p90_s", tone),
         Cell("reference") if own else speed_cell(subject.speedup.get(FIRST_WORKLOAD), tone),
         _against_exported(benchmark, subject, tone),
@@ -91,20 +101,34 @@ def _result(benchmark: BenchmarkResult, subject: Subject, emphasised: bool) -> R
     )
 
 
-def exported_speed(benchmark: BenchmarkResult, subject: Subject) -> str | None:
-    """Return the p50 of the teacher in the artifact's own runtime over the subject's; None where one is missing."""
-    exported = exported_teacher(benchmark)
-    before, after = None if exported is None else workload(exported), workload(subject)
-    if before is None or after is None:
-        return None
-    return compared(before.latency.p50_s / after.latency.p50_s, "faster", "slower", 2)
+def shipped(benchmark: BenchmarkResult, subject: Subject) -> str:
+    """Return what a model weighs with all that it needs beside its file, and how that compares with the teacher's."""
+    teacher, whole = reference(benchmark), f"{size(subject.shipped_bytes)} with tokenizer"
+    if subject.name == teacher.name:
+        return whole
+    return f"{whole}, {compared(teacher.shipped_bytes / subject.shipped_bytes, 'smaller', 'larger')}"
+
+
+def _spaced(subject: Subject) -> str:
+    result = workload(subject, SPACED_WORKLOAD)
+    return "" if result is None else f"{duration(result.latency.p50_s)} {idling(result)}"
+
+
+def idling(result: WorkloadResult) -> str:
+    """Return what went before each call of a workload with pauses."""
+    return f"after {duration(result.pause_s, 2)} of idling"
 
 
 def _against_exported(benchmark: BenchmarkResult, subject: Subject, tone: str) -> Cell:
     if subject.role == "teacher_exported":
         return Cell("reference")
-    speed = exported_speed(benchmark, subject)
-    return missing("the teacher was not measured in ONNX") if speed is None else Cell(speed, tone=tone)
+    exported = exported_teacher(benchmark)
+    if exported is None:
+        return missing("the teacher was not measured in ONNX")
+    ratio = subject.speedup_exported.get(FIRST_WORKLOAD)
+    if subject.role == "teacher" and (inverse := exported.speedup.get(FIRST_WORKLOAD)) is not None:
+        ratio = Ratio(median=1 / inverse.median, low=1 / inverse.high, high=1 / inverse.low)
+    return speed_cell(ratio, tone)
 
 
 def workloads(benchmark: BenchmarkResult) -> Table:
@@ -126,9 +150,9 @@ def workloads(benchmark: BenchmarkResult) -> Table:
             rows.append(
                 row(
                     name_of(subject),
-                    result.workload.replace("_", " "),
+                    Cell(result.workload.replace("_", " "), idling(result) if result.pause_s else ""),
                     count(result.tokens),
-                    Cell(duration(latency.p50_s), f"{count(latency.count)} calls", tone=tone),
+                    Cell(duration(latency.p50_s), f"{count(latency.count)} calls; {_rounds(result)}", tone=tone),
                     *(percentile(latency, name, tone) for name in _NEEDS),
                     Cell(duration(result.model_only.p50_s), tone=tone),
                     Cell(significant(result.items_per_s), tone=tone),
@@ -136,6 +160,11 @@ def workloads(benchmark: BenchmarkResult) -> Table:
                 )
             )
     return Table("Every workload", columns, tuple(rows), folded=True)
+
+
+def _rounds(result: WorkloadResult) -> str:
+    """Return how far the rounds agree."""
+    return f"rounds {duration(min(result.round_p50_s))} to {duration(max(result.round_p50_s))}"
 
 
 def waterfall(benchmark: BenchmarkResult, recommended: str | None) -> Table:
@@ -253,11 +282,8 @@ def speed_cell(ratio: Ratio | None, tone: str) -> Cell:
     """Return how many times faster than the teacher, with the range over the rounds."""
     if ratio is None:
         return missing("not measured against the teacher")
-    digits, low, high = ratio_digits(ratio), ratio.low, ratio.high
-    text = compared(ratio.median, "faster", "slower", digits)
-    if text.endswith("slower"):
-        low, high = 1 / high, 1 / low
-    return Cell(text, f"{significant(low, digits)} to {times(high, digits)}", tone=tone)
+    low, high = ratio_range(ratio)
+    return Cell(compared(ratio.median, "faster", "slower", ratio_digits(ratio)), f"{low} to {high}×", tone=tone)
 
 
 def timing_tone(benchmark: BenchmarkResult) -> str:

@@ -100,6 +100,14 @@ def ratio_digits(ratio: Ratio) -> int:
     return 3 if ratio.high - ratio.low < 0.02 * ratio.median else 2
 
 
+def ratio_range(ratio: Ratio) -> tuple[str, str]:
+    """Return the smallest and the largest ratio of any round, in the direction in which `compared` tells the median."""
+    digits, low, high = ratio_digits(ratio), ratio.low, ratio.high
+    if compared(ratio.median, "faster", "slower", digits).endswith("slower"):
+        low, high = 1 / high, 1 / low
+    return significant(low, digits), significant(high, digits)
+
+
 def compared(ratio: float, more: str, less: str, digits: int = 3) -> str:
     """Return a factor with its direction, such as 11.4x smaller or 1.20x larger."""
     text = times(max(ratio, 1 / ratio), digits)

@@ -14,11 +14,13 @@ BATCH_SIZE = 64
 
 
 @torch.no_grad()
-def logits_of(model: Any, rows: TokenRows, classes: int, device: torch.device | None = None) -> np.ndarray:
+def logits_of(
+    model: Any, rows: TokenRows, classes: int, device: torch.device | None = None, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
     """Return the model's logits, (rows, classes) float32; the model is left in evaluation mode."""
     model.eval()
     logits = np.empty((len(rows), classes), dtype=np.float32)
-    for batch in ordered_batches(rows.lengths, BATCH_SIZE):
+    for batch in ordered_batches(rows.lengths, batch_size):
         ids, mask = rows.padded(batch)
         logits[batch] = model(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)).float().cpu().numpy()
     return logits

@@ -27,10 +27,16 @@ class TokenRows:
         lengths: np.ndarray = np.diff(self.offsets)
         return lengths
 
+    def take(self, rows: np.ndarray) -> "TokenRows":
+        """Return a copy of these rows, in this order."""
+        parts = [np.asarray(self.ids[self.offsets[row] : self.offsets[row + 1]]) for row in rows]
+        return TokenRows(np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts)]))
+
     def padded(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return ids and mask of these rows, both (batch, tokens) int64, padded with 0 on the right.
 
-        What stands under a mask of 0 is never read, so the padding id does not matter.
+        A float model never reads what stands under a mask of 0. One that rounds activations does: their range is
+        taken over the whole batch, padding included, so such a model is to be asked one row at a time.
         """
         lengths = self.lengths[rows]
         ids = np.zeros((len(rows), int(lengths.max())), dtype=np.int64)

