@@ -116,7 +116,7 @@ def _promise(line: BudgetLine) -> str:
 def _result(subject: Subject, teacher: Subject) -> list[str]:
     ratio = subject.speedup.get(FIRST_WORKLOAD)
     quality = subject.quality.get("test")
-    retained = quality.retained if quality is not None else None
+    retained = quality.retained if quality is not None and subject is not teacher else None
     return [
         subject.title,
         units.size(subject.model_bytes),

@@ -37,13 +37,11 @@ def test_the_teacher_in_onnx_is_compared_round_by_round() -> None:
     result = with_exported(Ratio(median=41.0, low=30.0, high=52.0))
     found = cell(results(result, INT8), "dynamic int8", "Against teacher in ONNX")
     assert (found.text, found.detail) == ("41× faster", "30 to 52×"), "pooled medians would have given 54"
-    assert "41× faster (30 to 52×) against the teacher in ONNX" in first_screen(result)[0].detail
 
 
 def test_a_ratio_that_was_not_paired_is_not_made_up() -> None:
     result = with_exported(None)
     assert cell(results(result, INT8), "dynamic int8", "Against teacher in ONNX").why
-    assert "ONNX" not in first_screen(result)[0].detail
 
 
 def test_the_two_teachers_are_compared_the_same_from_both_sides() -> None:
@@ -73,8 +71,7 @@ def test_beside_the_model_file_stands_what_ships() -> None:
 def test_the_large_speed_is_back_to_back_and_the_small_print_says_the_rest() -> None:
     speed = first_screen(benchmark())[0]
     assert speed.figure == "85×"
-    for said in ("80 to 91×, one short text, calls back to back", "34× faster after 20 ms of idling"):
-        assert said in speed.detail
+    assert speed.detail == "80 to 91×, one short text; 34× faster after 20 ms of idling"
 
 
 def test_a_slower_artifact_has_its_range_in_the_same_direction() -> None:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
+
+from optimum.utils.normalized_config import NormalizedConfigManager, NormalizedTextConfig
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,29 @@ def of_static(name: str, vocab_size: int, dimensions: int, hidden_size: int, cla
     return Anatomy(name, parameters, 4 * parameters, dimensions + 2 * head // tokens)
 
 
+def layers_of(config: Mapping[str, Any]) -> int:
+    """Return the number of encoder layers that a config.json speaks of."""
+    return int(getattr(_normalized(config), "num_layers", config.get("n_layers", 0)))  # the latter: DistilBERT's word
+
+
 def _shape(config: Mapping[str, Any]) -> dict[str, int]:
-    """Return the sizes under BERT's names; DistilBERT and its like say dim, hidden_dim, n_layers."""
-    hidden = config.get("hidden_size", config.get("dim", 0))
+    """Return the sizes under BERT's names, whatever the architecture calls them."""
+    normalized = _normalized(config)
+    hidden: int = normalized.hidden_size
     return {
         "hidden_size": hidden,
         "embedding_size": config.get("embedding_size", hidden),
         "intermediate_size": config.get("intermediate_size", config.get("hidden_dim", 4 * hidden)),
-        "vocab_size": config["vocab_size"],
+        "vocab_size": normalized.vocab_size,
         "max_position_embeddings": config.get("max_position_embeddings", 0),
         "type_vocab_size": config.get("type_vocab_size", 0),
     }
 
 
-def layers_of(config: Mapping[str, Any]) -> int:
-    """Return the number of encoder layers that a config.json speaks of."""
-    return int(config.get("num_hidden_layers", config.get("n_layers", 0)))
+def _normalized(config: Mapping[str, Any]) -> Any:
+    """Return optimum's view of a config.json; an architecture that it does not know is read by BERT's names."""
+    try:
+        view = NormalizedConfigManager.get_normalized_config_class(config.get("model_type", ""))
+    except KeyError:
+        view = NormalizedTextConfig
+    return view(SimpleNamespace(**config))

@@ -75,15 +75,10 @@ def _speed(benchmark: BenchmarkResult, subject: Subject) -> Tile:
     speed = subject.speedup.get(FIRST_WORKLOAD)
     if speed is None:
         return Tile("—", "speed", "one short text was not measured", "weak")
-    low, high = ratio_range(speed)
-    details = [f"{low} to {high}×, one short text, calls back to back"]
+    details = [f"{' to '.join(ratio_range(speed))}×, one short text"]
     spaced, paused = subject.speedup.get(SPACED_WORKLOAD), workload(subject, SPACED_WORKLOAD)
     if spaced is not None and paused is not None:
         details.append(f"{_factor(spaced)} {idling(paused)}")
-    exported = subject.speedup_exported.get(FIRST_WORKLOAD)
-    if exported is not None:
-        low, high = ratio_range(exported)
-        details.append(f"{_factor(exported)} ({low} to {high}×) against the teacher in ONNX")
     return _tile(_factor(speed), f"{_doubt(benchmark)}{'; '.join(details)}", timing_tone(benchmark))
 
 

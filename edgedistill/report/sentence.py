@@ -45,6 +45,7 @@ class Summary:
 
     headline: str
     cost: str
+    speed: str
     domains: str
     controls: str
     trust: str
@@ -53,7 +54,7 @@ class Summary:
     @property
     def sentences(self) -> str:
         """All of it as running text."""
-        parts = (self.headline, self.cost, self.domains, self.controls, self.trust, self.budget)
+        parts = (self.headline, self.cost, self.speed, self.domains, self.controls, self.trust, self.budget)
         return " ".join(part for part in parts if part)
 
 
@@ -63,10 +64,11 @@ def summarise(evidence: Evidence, lines: Sequence[BudgetLine], recommended: str 
     subject = find(benchmark, recommended)
     if subject is None:
         nothing = "Nothing was exported, so there is nothing to ship."
-        return Summary(nothing, "", "", _controls(evidence), _trust(benchmark), "")
+        return Summary(nothing, "", "", "", _controls(evidence), _trust(benchmark), "")
     return Summary(
         headline=_headline(benchmark, subject),
         cost=_cost(way_to(benchmark, subject.name), metric_of(benchmark)),
+        speed=_speed(subject),
         domains=_domains(subject),
         controls=_controls(evidence),
         trust=_trust(benchmark),
@@ -93,19 +95,32 @@ def _headline(benchmark: BenchmarkResult, subject: Subject) -> str:
     teacher = reference(benchmark)
     gains = compared(teacher.model_bytes / subject.model_bytes, "smaller", "larger").replace("×", " times")
     gained = "as large as its teacher" if gains == "the same" else f"{gains} than its teacher"
-    text = f"The {name_of(subject)} is {gained} (model file), {_speed(benchmark, subject)}, "
     wrong = benchmark.validity.wrong
     doubt = f" None of this is proven, because the measurements are wrong: {wrong[0]}." if wrong else ""
-    return f"{text}and {_kept(benchmark, subject)}.{doubt}"
+    return f"The {name_of(subject)} is {gained}, {_faster(benchmark, subject)}, and {_kept(benchmark, subject)}.{doubt}"
 
 
-def _speed(benchmark: BenchmarkResult, subject: Subject) -> str:
+def _faster(benchmark: BenchmarkResult, subject: Subject) -> str:
+    """Return the gain in speed in a few words, with every doubt beside it."""
     speed = subject.speedup.get(FIRST_WORKLOAD)
     if speed is None:
         return "not measured for speed"
-    said = [f"{_range(speed)}; batch 1, short texts, calls back to back", *_after_idling(subject, speed)]
-    said += ["emulated"] * benchmark.environment.emulated + ["not validly measured"] * (not benchmark.validity.valid)
-    return f"{_factor(speed)} ({'; '.join(said)})"
+    doubts = ["emulated"] * benchmark.environment.emulated + ["not validly measured"] * (not benchmark.validity.valid)
+    return f"{_factor(speed)} ({', '.join(doubts)})" if doubts else _factor(speed)
+
+
+def _speed(subject: Subject) -> str:
+    """Return what the gain in speed was measured on, against which teacher, and what pauses between calls leave."""
+    speed, spaced = subject.speedup.get(FIRST_WORKLOAD), subject.speedup.get(SPACED_WORKLOAD)
+    if speed is None:
+        return ""
+    exported, paused = subject.speedup_exported.get(FIRST_WORKLOAD), workload(subject, SPACED_WORKLOAD)
+    said = f"One short text at a time, calls back to back: {_ranged(speed)} than the teacher in PyTorch"
+    if exported is not None:
+        said += f", {_ranged(exported)} than the teacher in the same format"
+    if spaced is not None and paused is not None:
+        said += f"; after {duration(paused.pause_s, 2)} of idling before each call, {_ranged(spaced)} than in PyTorch"
+    return f"{said}."
 
 
 def _factor(speed: Ratio) -> str:
@@ -114,22 +129,12 @@ def _factor(speed: Ratio) -> str:
     return compared(speed.median, "faster", "slower", ratio_digits(speed)).replace("×", " times")
 
 
-def _range(speed: Ratio) -> str:
+def _ranged(speed: Ratio) -> str:
+    """Return a factor with the smallest and the largest of any round."""
     if speed.low <= 1 <= speed.high:
         digits = ratio_digits(speed)
-        return f"{significant(speed.low, digits)} to {significant(speed.high, digits)} times as fast"
-    return " to ".join(ratio_range(speed))
-
-
-def _after_idling(subject: Subject, speed: Ratio) -> list[str]:
-    """Return the speed of calls with idle time before each, where that was measured."""
-    spaced, result = subject.speedup.get(SPACED_WORKLOAD), workload(subject, SPACED_WORKLOAD)
-    if spaced is None or result is None:
-        return []
-    factor = _factor(spaced)
-    if factor.endswith(" times faster") and _factor(speed).endswith(" times faster"):
-        factor = factor.removesuffix(" faster")
-    return [f"{factor} after {duration(result.pause_s, 2)} of idling"]
+        return f"no faster ({significant(speed.low, digits)} to {significant(speed.high, digits)} times as fast)"
+    return f"{_factor(speed)} ({' to '.join(ratio_range(speed))})"
 
 
 def _kept(benchmark: BenchmarkResult, subject: Subject) -> str:
@@ -228,12 +233,16 @@ def _unbeaten_majority(comparison: Comparison) -> bool:
 def _against(comparison: Comparison) -> str:
     """Return whether the student beats one control, and on which sets it is otherwise."""
     mean = comparison.mean
-    wins = [split_title(split) for split, change in comparison.differences.items() if better(change)]
-    rest = [split_title(split) for split, change in comparison.differences.items() if not better(change)]
+    changes = {split_title(split): change for split, change in comparison.differences.items()}
+    wins = [name for name, change in changes.items() if better(change)]
+    losses = [name for name, change in changes.items() if worse(change)]
+    ties = [name for name in changes if name not in (*wins, *losses)]
     by = f"{magnitude(mean)} points on average ({interval(mean)})"
     if better(mean):
         text = f"The student beats {control_name(comparison)} by {by}"
-        return f"{text}, but is no better on {listed(rest)}." if rest else f"{text}, and on every set."
+        otherwise = (("worse on", losses), ("no better on", ties))
+        buts = [f"{how} {listed(names)}" for how, names in otherwise if names]
+        return f"{text}, but is {' and '.join(buts)}." if buts else f"{text}, and on every set."
     by = f"{points(mean)} points on average, {interval(mean)}"
     text = f"The student is {'worse than' if worse(mean) else 'no better than'} {control_name(comparison)} ({by})"
     return f"{text}, though better on {listed(wins)}." if wins else f"{text}."
