@@ -30,7 +30,7 @@ FORBIDDEN = {
 HEAVY = frozenset({"torch", "transformers", "datasets", "onnx", "onnxruntime", "sklearn", "accelerate", "matplotlib"})
 LAYERS = (  # a module imports from its own layer and from those above it in this list
     {"errors", "section", "progress", "yaml_text", "__init__"},
-    {"registry", "files", "provenance"},
+    {"registry", "files", "provenance", "resumable"},
     {"values", "results", "recipe_sections", "agreement", "statistics"},
     {"recipe", "run"},
     {"recipe_wording", "recipe_file", "recipe_schema"},

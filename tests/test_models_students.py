@@ -187,7 +187,7 @@ def test_token_vectors_are_paid_for_once(tmp_path: Path, monkeypatch: pytest.Mon
     write_model(tmp_path / "bert")
     first = static_model(tmp_path)
     asked: list[Path] = []
-    monkeypatch.setattr(static, "_encode_each_token", lambda teacher, labels: asked.append(teacher))
+    monkeypatch.setattr(static, "_encode_each_token", lambda teacher, labels, folder: asked.append(teacher))
     again = static_model(tmp_path)
     assert not asked
     assert equal(first.state_dict(), again.state_dict())

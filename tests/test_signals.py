@@ -10,6 +10,7 @@ import torch
 from tiny_distill import make_signals, sealed
 from tiny_training import model, token_rows
 
+from edgedistill import resumable
 from edgedistill.corpus.read import read
 from edgedistill.distill import signals as module
 from edgedistill.distill.signals import prove_row_hashes, prove_token_ids
@@ -149,7 +150,7 @@ def test_a_counter_without_its_file_counts_for_nothing(many: TokenRows, tmp_path
 @pytest.mark.usefixtures("batches_of_four")
 def test_a_counter_that_runs_ahead_is_seen(many: TokenRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = answered(model(), many, tmp_path / "whole")
-    monkeypatch.setattr(predict, "write_atomic", lambda file, text: write_atomic(file, str(int(text) + 1)))
+    monkeypatch.setattr(resumable, "write_atomic", lambda file, text: write_atomic(file, str(int(text) + 1)))
     with pytest.raises(KeyboardInterrupt):
         answered(Dying(model(), 32), many, tmp_path / "killed")
     assert answered(model(), many, tmp_path / "killed") != whole

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgedistill.files import write_atomic
-from edgedistill.progress import bar
+from edgedistill.resumable import resumable
 from edgedistill.training.rows import TokenRows, ordered_batches
 
 BATCH_SIZE = 64
@@ -21,8 +20,7 @@ def logits_of(
     model.eval()
     logits = np.empty((len(rows), classes), dtype=np.float32)
     for batch in ordered_batches(rows.lengths, batch_size):
-        ids, mask = rows.padded(batch)
-        logits[batch] = model(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)).float().cpu().numpy()
+        logits[batch] = _logits(model, rows, batch, device)
     return logits
 
 
@@ -31,24 +29,20 @@ def resumable_logits(
 ) -> np.ndarray:
     """Write the model's logits to `file`, a .npy of (rows, classes) float32, going on where an earlier try stopped.
 
-    A batch counts as done only after its logits are on disk, so a row is never half written. The batches are fixed
-    by the rows' lengths; a resumed file is bit-identical to an undisturbed one.
+    The batches are fixed by the rows' lengths; a resumed file is bit-identical to an undisturbed one.
     """
-    batches = list(ordered_batches(rows.lengths, BATCH_SIZE))
-    counter = progress / f"{file.stem}.batches_done"
-    done = int(counter.read_text()) if counter.exists() and file.exists() else 0
-    if not done:  # written out in full: in a file with holes, a full disk would be a bus error and not an exception
-        np.save(file, np.zeros((len(rows), classes), dtype=np.float32))
-    logits = np.lib.format.open_memmap(file, mode="r+")
+
+    @torch.no_grad()
+    def answer(batch: np.ndarray) -> np.ndarray:
+        return _logits(model, rows, batch, device)
+
     model.eval()
-    finished_rows = sum(len(batch) for batch in batches[:done])
-    with torch.no_grad(), bar(what, len(rows), "rows", done=finished_rows) as advance:
-        for i, batch in enumerate(batches[done:], start=done + 1):
-            ids, mask = rows.padded(batch)
-            output = model(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
-            logits[batch] = output.float().cpu().numpy()
-            advance(len(batch))
-            if i % 32 == 0 or i == len(batches):
-                logits.flush()
-                write_atomic(counter, str(i))
+    batches = list(ordered_batches(rows.lengths, BATCH_SIZE))
+    return resumable(file, (len(rows), classes), batches, answer, progress, what, "rows")
+
+
+def _logits(model: Any, rows: TokenRows, batch: np.ndarray, device: torch.device | None) -> np.ndarray:
+    """Return the logits of one batch, (batch, classes) float32."""
+    ids, mask = (torch.from_numpy(array).to(device) for array in rows.padded(batch))
+    logits: np.ndarray = model(ids, mask).float().cpu().numpy()
     return logits

@@ -17,7 +17,7 @@ from edgedistill.models.anatomy import Anatomy, of_static
 from edgedistill.section import StudentOptions
 
 RARITY = 1e-4  # Arora et al.'s a, as Model2Vec sets it
-TOKENS_AT_ONCE = 512
+TOKENS_AT_ONCE = 256
 
 
 class Options(StudentOptions):
@@ -70,7 +70,7 @@ def _token_vectors(teacher: Path, labels: tuple[str, ...], dimensions: int, fold
     cached = folder / "token_vectors.npy"
     if cached.exists():
         return np.load(cached)
-    raw = _encode_each_token(teacher, labels)
+    raw = _encode_each_token(teacher, labels, folder)
     kept = min(dimensions, *raw.shape)
     if kept < raw.shape[1]:
         raw = PCA(kept, svd_solver="covariance_eigh").fit_transform(raw)
@@ -85,29 +85,31 @@ def _token_vectors(teacher: Path, labels: tuple[str, ...], dimensions: int, fold
     return vectors
 
 
-def _encode_each_token(teacher: Path, labels: tuple[str, ...]) -> Any:
-    """Return the encoder's mean output for `[CLS] token [SEP]`, over the whole vocabulary, (vocab, hidden)."""
+def _encode_each_token(teacher: Path, labels: tuple[str, ...], folder: Path) -> Any:
+    """Return the encoder's mean output for `[CLS] token [SEP]`, over the whole vocabulary, (vocab, hidden).
+
+    Kept in `folder` batch by batch: a large vocabulary takes a large encoder some minutes.
+    """
     import numpy as np
     import torch
+    from accelerate import Accelerator
 
     from edgedistill.models.load import load_encoder, load_tokenizer
-    from edgedistill.progress import bar
+    from edgedistill.resumable import resumable
 
-    tokenizer = load_tokenizer(teacher)
-    encoder = load_encoder(teacher, labels)
-    vocab = encoder.config.vocab_size
+    tokenizer, device = load_tokenizer(teacher), Accelerator().device
+    encoder = load_encoder(teacher, labels).to(device)
+    vocab, hidden = encoder.config.vocab_size, encoder.config.hidden_size
     start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
-    ids = torch.arange(vocab)
-    rows = (
-        torch.stack([torch.full((vocab,), start), ids, torch.full((vocab,), end)], 1)
-        if start is not None
-        else ids[:, None]
-    )
-    vectors = []
-    with torch.inference_mode(), bar("token vectors", vocab, "tokens") as advance:
-        for batch in torch.split(rows, TOKENS_AT_ONCE):
-            vectors.append(
-                encoder(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state.mean(dim=1)
-            )
-            advance(len(batch))
-    return np.asarray(torch.cat(vectors))
+
+    @torch.inference_mode()
+    def encode(tokens: np.ndarray) -> np.ndarray:
+        framed = [np.full_like(tokens, start), tokens, np.full_like(tokens, end)]
+        columns = [tokens] if start is None or end is None else framed
+        ids = torch.from_numpy(np.stack(columns, axis=1)).to(device)
+        output = encoder(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        means: np.ndarray = output.mean(dim=1).float().cpu().numpy()
+        return means
+
+    batches = [np.arange(i, min(i + TOKENS_AT_ONCE, vocab)) for i in range(0, vocab, TOKENS_AT_ONCE)]
+    return resumable(folder / "tokens.npy", (vocab, hidden), batches, encode, folder, "token vectors", "tokens")
