@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 ROWS = 1200
-LONGEST_S = 40.0
+LONGEST_SHARE = 0.6  # of the undisturbed build's time, until a kill: some builds die early, others near their end
 
 RECIPE = """\
 name: kill
@@ -89,13 +89,14 @@ def main() -> int:
             print(errors.decode()[-2000:])
             return 1
         expected = sums_of(folder / "undisturbed")
-        print(f"undisturbed build: {time.monotonic() - began:.0f} s, {len(expected)} files", flush=True)
+        whole_s = time.monotonic() - began
+        print(f"undisturbed build: {whole_s:.0f} s, {len(expected)} files", flush=True)
         kills, completed, different, failed, killed_in = 0, 0, 0, 0, {}
         out = folder / "killed"
         while kills < asked.kills or completed == 0 or (out / "kill").exists():
             process = start(recipe, out)
             try:
-                deadline = chance.uniform(0.2, LONGEST_S) if kills < asked.kills else None
+                deadline = chance.uniform(0.2, LONGEST_SHARE * whole_s) if kills < asked.kills else None
                 _, errors = process.communicate(timeout=deadline)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
