@@ -1,5 +1,6 @@
 """The `edgedistill` command, and `python -m edgedistill`."""
 
+import io
 import signal
 import sys
 
@@ -7,6 +8,9 @@ import sys
 def start() -> None:
     """Run the command line; SIGTERM counts as Ctrl-C: both say what is kept, and exit with 130."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to end
     try:
         from edgedistill.cli import main
         from edgedistill.provenance import disable_telemetry

@@ -61,6 +61,19 @@ def _fitting_gets_its_gold(teacher: TeacherOptions, data: DataOptions) -> Found:
         )
 
 
+def _held_out_texts_have_gold(data: DataOptions) -> Found:
+    for role in ("validation", "test"):
+        source = getattr(data, role)
+        if source is None and not _labelled(data):
+            yield (
+                f"data.{role}",
+                f"is missing, and data.train has no labels to cut it from; nothing could be measured: name a labelled "
+                f"file as data.{role}",
+            )
+        elif source is not None and getattr(source, "label", None) is None:
+            yield f"data.{role}", "has no labels, and quality is measured on them; name their column as label"
+
+
 def _a_format_stores_each_scheme(quantize: Sequence[MethodOptions], export: Sequence[FormatOptions]) -> Found:
     for index, method in enumerate(quantize):
         if export and not any(method.SCHEME in options.STORES for options in export):
@@ -122,6 +135,7 @@ CHECKS = (
     _losses_get_their_signals,
     _losses_get_their_gold,
     _fitting_gets_its_gold,
+    _held_out_texts_have_gold,
     _a_format_stores_each_scheme,
     _student_does_the_task,
     _losses_differ,

@@ -6,12 +6,14 @@ Ctrl-C or SIGTERM. A bug in this project keeps its traceback.
 
 import errno
 import re
+import signal
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+from click.core import ParameterSource
 
 from edgedistill import __version__
 from edgedistill.errors import EdgeDistillError, GateError, RecipeError
@@ -100,34 +102,30 @@ def _with_run(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--quiet", "-q", is_flag=True, help="Print results only, no progress.")
     @click.pass_context
-    def prepared(ctx: click.Context, recipe_file: Path, out: Path, quiet: bool) -> None:
+    def prepared(ctx: click.Context, /, recipe_file: Path, out: Path, quiet: bool, **more: Any) -> None:
         from rich.console import Console
 
-        from edgedistill import progress
+        from edgedistill import progress, surroundings
 
-        recipe = _sound(recipe_file)
+        recipe = surroundings.load(recipe_file)
         ctx.meta[RUN_FOLDER] = out / recipe.name
         progress.show_on(None if quiet else Console(stderr=True))
-        command(recipe, recipe_file.absolute().parent, out, Console())
+        command(recipe, recipe_file.absolute().parent, out, Console(), **more)
 
     return prepared
 
 
-def _sound(recipe_file: Path) -> "Recipe":
-    """Return the recipe, checked against the files that it names."""
-    from edgedistill import named_files
-    from edgedistill.recipe_file import load
-
-    recipe = load(recipe_file)
-    named_files.check(recipe, recipe_file)
-    return recipe
+STRICT = click.option(
+    "--strict", is_flag=True, help="Exit with 3 and promote nothing where a promise is INCONCLUSIVE, too."
+)
 
 
 @main.command()
+@STRICT
 @_with_run
-def build(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
+def build(recipe: "Recipe", base: Path, out: Path, console: "Console", strict: bool) -> None:
     """Run every stage of RECIPE that is not finished yet."""
-    _build(recipe, base, out, console, until="report")
+    _build(recipe, base, out, console, until="report", strict=strict)
 
 
 @main.command()
@@ -159,17 +157,18 @@ def bench(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
 
 
 @main.command()
+@STRICT
 @_with_run
-def report(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
+def report(recipe: "Recipe", base: Path, out: Path, console: "Console", strict: bool) -> None:
     """Write the report and judge the budget. Runs what it needs before."""
-    _build(recipe, base, out, console, until="report")
+    _build(recipe, base, out, console, until="report", strict=strict)
 
 
-def _build(recipe: "Recipe", base: Path, out: Path, console: "Console", until: str) -> None:
+def _build(recipe: "Recipe", base: Path, out: Path, console: "Console", until: str, strict: bool = False) -> None:
     from edgedistill import pipeline, terminal
 
     try:
-        outcome = pipeline.build(recipe, base, out, until)
+        outcome = pipeline.build(recipe, base, out, until, strict=strict)
     except GateError:
         terminal.show_end(console, out / recipe.name)
         raise
@@ -198,11 +197,16 @@ def plan(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
 @main.command()
 @click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, type=EXISTING_FILE)
 def validate(recipes: tuple[Path, ...]) -> None:
-    """Check recipes and the files that they name. Tells all problems at once."""
+    """Check recipes, the teachers that they name and this machine. Tells all problems at once.
+
+    Files of data are only looked for, not read: what is wrong inside one, a build tells in its first stage.
+    """
+    from edgedistill import surroundings
+
     problems = []
     for file in recipes:
         try:
-            _sound(file)
+            surroundings.load(file)
             click.echo(f"{file}: valid")
         except RecipeError as error:
             problems.append(str(error))
@@ -237,13 +241,20 @@ def schema() -> None:
 )
 @click.option("--variant", help="float32, or a quantized one; default: quantized, if the artifact has it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per text, with every label's probability.")
-def predict(artifact: Path, texts: tuple[str, ...], file: TextIO, variant: str | None, as_json: bool) -> None:
+@click.pass_context
+def predict(
+    ctx: click.Context, artifact: Path, texts: tuple[str, ...], file: TextIO, variant: str | None, as_json: bool
+) -> None:
     """Label texts with the model in folder ARTIFACT.
 
     Without a TEXT, each line of the file or of the standard input is one.
     """
     from edgedistill.predict import Predictor, lines_of
 
+    if texts and ctx.get_parameter_source("file") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("give texts or --file, not both")
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `predict ... | head` ends as any filter does
     predictor = Predictor(artifact, variant)
     for text in texts or lines_of(file):
         click.echo(predictor.predict(text).line(as_json=as_json))

@@ -78,11 +78,10 @@ def _dependency(requirement: Requirement) -> Finding:
 def _extras(declared: list[Requirement] | None) -> Iterator[Finding]:
     for extra in EXTRAS if declared else ():
         wanted = [part for part in declared or () if _belongs_to(part, extra)]
-        lacking = [part.name for part in wanted if not _satisfies(part)]
-        cure = f"pip install '{PROJECT}[{extra}]'" if lacking else ""
-        yield Finding(
-            f"extra {extra}", f"lacks {', '.join(lacking)}" if lacking else "complete", not lacking or None, cure
-        )
+        lacking = [part for part in wanted if not _satisfies(part)]
+        cure = "pip install " + " ".join(f"'{part.name}{part.specifier}'" for part in lacking) if lacking else ""
+        found = f"lacks {', '.join(part.name for part in lacking)}" if lacking else "complete"
+        yield Finding(f"extra {extra}", found, not lacking or None, cure)
 
 
 def _belongs_to(requirement: Requirement, extra: str) -> bool:

@@ -13,7 +13,6 @@
     - ParityError          an artifact does not compute what its checkpoint computes
     - CorruptStage         a finished stage's files are not what it wrote
   + GateError              everything ran; a number misses the recipe's budget (exit 3)
-  + MissingExtra           an optional dependency is not installed (exit 1)
 
 A bug in this project is none of these, and keeps its traceback.
 """
@@ -88,10 +87,3 @@ class GateError(EdgeDistillError):
     """A result misses the recipe's budget."""
 
     exit_code = 3
-
-
-class MissingExtra(EdgeDistillError):
-    """An optional dependency is not installed."""
-
-    def __init__(self, extra: str, needed_for: str) -> None:
-        super().__init__(f"{needed_for} needs the extra {extra!r}: pip install 'edgedistill[{extra}]'")

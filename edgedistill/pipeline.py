@@ -30,6 +30,7 @@ from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signa
 
 V = TypeVar("V", bound=StageValue)
 TRAINERS = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy")
+_MISSES = {"FAIL": "misses", "INCONCLUSIVE": "does not prove"}
 VERBS = ("distill", "quantize", "export", "bench", "report")
 
 
@@ -75,7 +76,7 @@ def stages(recipe: Recipe, base: Path) -> dict[str, Stage]:
         made[stage] = Stage(stage, verb, {**needs, "after": earlier, "code": code_of(*code)})
 
     kind = registry.load("edgedistill.teachers", recipe.teacher.kind)
-    shared = ("training", "models", "statistics.py")
+    shared = ("training", "models", "statistics.py", "resumable.py")
     trainers = versions(*TRAINERS)
     add(
         "corpus", "distill", ("corpus",), (),
@@ -96,12 +97,9 @@ def stages(recipe: Recipe, base: Path) -> dict[str, Stage]:
         versions=trainers,
     )
     said = recipe.distill.model_dump(mode="json", exclude={"controls"})
-    learning = {"student": recipe.student, "distill": said, "versions": trainers}
+    learning = {"student": recipe.student, "distill": said, "versions": {**trainers, **versions("scikit-learn")}}
     add("student", "distill", ("distill", *shared), ("signals",), **learning)
-    add(
-        "controls", "distill", ("distill", *shared), ("signals",),
-        **learning, wanted=recipe.distill.controls, scikit_learn=versions("scikit-learn"),
-    )  # fmt: skip
+    add("controls", "distill", ("distill", *shared), ("signals",), **learning, wanted=recipe.distill.controls)
     for options in recipe.quantize:
         method = registry.load("edgedistill.quantize.methods", options.method)
         add(
@@ -131,6 +129,7 @@ def stages(recipe: Recipe, base: Path) -> dict[str, Stage]:
 def plan(recipe: Recipe, base: Path, out: Path) -> tuple[PlannedStage, ...]:
     """Return what a build would do, stage by stage; nothing is computed and nothing is written."""
     run = Run(out / recipe.name)
+    run.check_ours()
     guessed = planning.guesses(recipe, base, anatomy(recipe, base))
     planned = []
     for stage in stages(recipe, base).values():
@@ -147,8 +146,11 @@ def anatomy(recipe: Recipe, base: Path) -> tuple[Anatomy, ...]:
         return planning.anatomy(recipe, base, Path(cache))
 
 
-def build(recipe: Recipe, base: Path, out: Path, until: str = "report") -> Outcome:
+def build(recipe: Recipe, base: Path, out: Path, until: str = "report", *, strict: bool = False) -> Outcome:
     """Run the stages up to those of the verb `until`, each only where it is not finished.
+
+    Args:
+        strict: take a promise that was neither kept nor broken for a broken one.
 
     Raises:
         GateError: everything ran and is written, and a number misses the budget; nothing was promoted.
@@ -158,14 +160,14 @@ def build(recipe: Recipe, base: Path, out: Path, until: str = "report") -> Outco
         named = stages(recipe, base)
         where = f"# with every default; relative paths start from {base.absolute()}\n"
         write_changed(run.root / "recipe.yaml", where + dump(recipe))
-        return _Build(recipe, base, run, named).until(until)
+        return _Build(recipe, base, run, named, strict).until(until)
 
 
 class _Build:
     """One pass over the stages of one recipe."""
 
-    def __init__(self, recipe: Recipe, base: Path, run: Run, named: Mapping[str, Stage]) -> None:
-        self.recipe, self.base, self.run, self.named = recipe, base, run, named
+    def __init__(self, recipe: Recipe, base: Path, run: Run, named: Mapping[str, Stage], strict: bool) -> None:
+        self.recipe, self.base, self.run, self.named, self.strict = recipe, base, run, named, strict
 
     def once(self, name: str, make: Callable[[Path], V], returns: type[V]) -> V:
         stage, place = self.named[name], f"[{list(self.named).index(name) + 1}/{len(self.named)}] {name}"
@@ -284,15 +286,17 @@ class _Build:
             return report(self.recipe, **made, benchmark=measured, folder=folder)
 
         written = self.once("report", report, Report)
-        publish(self.recipe, self.run.root, written, made, measured)
+        missed = [line for line in written.budget if line.verdict == "FAIL"]
+        missed += [line for line in written.budget if self.strict and line.verdict == "INCONCLUSIVE"]
+        failed = written.verdict == "FAIL" or bool(self.strict and missed)
+        publish(self.recipe, self.run.root, written, made, measured, promote=not failed and not measured.validity.wrong)
         if measured.validity.wrong:
             raise StageError(f"nothing was promoted, another thing was measured: {'; '.join(measured.validity.wrong)}")
-        if written.verdict == "FAIL":
-            missed = [line for line in written.budget if line.verdict == "FAIL"]
-            raise GateError(
-                "; ".join(
-                    f"{line.subject} misses {line.key}: {line.measured}, promised {line.promise}" for line in missed
-                )
-                + f"; nothing was promoted to {self.run.root / 'artifacts'}, the report says why"
-            )
+        if failed:
+            told = [
+                f"{one.subject} {_MISSES[one.verdict]} {one.key}: {one.measured}, promised {one.promise}"
+                for one in missed
+            ]
+            place = self.run.root / "artifacts"
+            raise GateError(f"{'; '.join(told)}; nothing was promoted to {place}, the report says why")
         return Outcome(self.run.root, written, measured)

@@ -25,22 +25,23 @@ class Prediction:
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
     def line(self, *, as_json: bool) -> str:
-        """Return one line: label, probability and text between tabs, or a JSON object that says everything."""
+        """Return one line: label, probability and text between tabs, white space as one blank; or JSON with it all."""
         probability = self.probabilities[self.label]
         if not as_json:
-            return f"{self.label}\t{probability:.4f}\t{self.text}"
+            return f"{self.label}\t{probability:.4f}\t{' '.join(self.text.split())}"
         said = {"text": self.text, "label": self.label, "probability": probability, "probabilities": self.probabilities}
         return json.dumps(said, ensure_ascii=False)
 
 
 def lines_of(file: TextIO) -> Iterator[str]:
-    """Yield each line without its end, as soon as it is there.
+    """Yield each line without its end, as soon as it is there; a byte order mark is no part of the first.
 
     Raises:
         RecipeError: the file is not UTF-8.
     """
     try:
-        yield from (line.rstrip("\r\n") for line in file)
+        for number, line in enumerate(file):
+            yield (line if number else line.removeprefix("\ufeff")).rstrip("\r\n")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise RecipeError(f"{file.name} is not UTF-8 (byte 0x{byte:02x}); save it as UTF-8") from error
@@ -64,7 +65,8 @@ class Predictor:
         try:
             self._model = onnxruntime.load(artifact, file, threads=1)
         except Exception as error:  # onnxruntime and tokenizers raise classes of their own for a damaged file
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error).strip().partition("\n")[0]
+            reason = f"its settings lack {reason}" if isinstance(error, KeyError) else reason
             raise ModelError(f"{artifact} cannot be loaded: {reason}; compare its files with SHA256SUMS") from error
 
     def predict(self, text: str) -> Prediction:

@@ -15,19 +15,22 @@ from typing import Any
 
 from edgedistill.errors import FolderNotOurs
 from edgedistill.files import clear, files_in, read_sums, sha256_of, write_atomic, write_changed
+from edgedistill.progress import say
 from edgedistill.recipe import Recipe
 from edgedistill.results import BenchmarkResult, Report
 
 SUMS = "SHA256SUMS"
 
 
-def publish(recipe: Recipe, root: Path, report: Report, made: Mapping[str, Any], measured: BenchmarkResult) -> None:
-    """Copy the report to the run folder, and artifacts to `artifacts/` unless they fail or were measured wrongly."""
+def publish(
+    recipe: Recipe, root: Path, report: Report, made: Mapping[str, Any], measured: BenchmarkResult, *, promote: bool
+) -> None:
+    """Copy the report to the run folder, and if they may be promoted, the artifacts to `artifacts/`."""
     for relative in (report.markdown, report.html, report.data):
         write_changed(root / relative.name, report.path(relative).read_bytes())
     for name, artifact in made["artifacts"].items():
         target = root / "artifacts" / f"{recipe.name}-{recipe.version}-{name}"
-        if report.verdict == "FAIL" or measured.validity.wrong:
+        if not promote:
             _withdraw(target)
             continue
         origin, origin_file = f"{artifact.folder.name} {report.folder.name}\n", root / f"{target.name}.origin"
@@ -38,7 +41,7 @@ def publish(recipe: Recipe, root: Path, report: Report, made: Mapping[str, Any],
         shutil.copytree(artifact.path(artifact.root), draft, dirs_exist_ok=True)
         _add_card(draft, recipe, made, artifact, measured)
         write_atomic(draft / SUMS, "".join(f"{digest}  {name}\n" for name, digest in _sums_of(draft).items()))
-        _remove_ours(target, draft)
+        _replace_ours(target, draft)
         target.parent.mkdir(exist_ok=True)
         draft.replace(target)
         write_atomic(origin_file, origin)
@@ -70,22 +73,26 @@ def _withdraw(target: Path) -> None:
         target.replace(place)
 
 
-def _remove_ours(target: Path, draft: Path) -> None:
-    """Remove what an earlier build promoted, and nothing that a person put there.
+def _replace_ours(target: Path, draft: Path) -> None:
+    """Make room for what was just built, and say so where a model changes under the same version.
 
     Raises:
-        FolderNotOurs: a file was added or changed after promotion.
+        FolderNotOurs: a file was added or changed after promotion; nothing that a person put there is removed.
     """
     if not target.exists():
         return
-    promoted = read_sums(target / SUMS) if (target / SUMS).exists() else {}
-    new = _sums_of(draft)
+    promoted, new = read_sums(target / SUMS) if (target / SUMS).exists() else {}, _sums_of(draft)
     theirs = [name for name, digest in _sums_of(target).items() if digest not in (promoted.get(name), new.get(name))]
     if theirs:
+        shutil.rmtree(draft)
         raise FolderNotOurs(
             f"{target / theirs[0]} was added or changed after promotion; move it away, or give the recipe a new version"
         )
-    shutil.rmtree(target)
+    if any(name.endswith(".onnx") and new.get(name) != digest for name, digest in promoted.items()):
+        say(f"another model was promoted as {target.name} before; it is in artifacts.withdrawn/ now")
+        _withdraw(target)
+    else:
+        shutil.rmtree(target)
 
 
 def _add_card(folder: Path, recipe: Recipe, made: Mapping[str, Any], artifact: Any, measured: BenchmarkResult) -> None:

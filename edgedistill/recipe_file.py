@@ -4,7 +4,7 @@ Sections are validated one by one, and a check between sections runs as soon as 
 typo in `benchmark` does not hide that `distill` asks for what `teacher` cannot give.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,15 @@ from edgedistill.recipe import Recipe, with_defaults
 from edgedistill.recipe_wording import annotation_of, kind_at, missing_key, unknown_key, wording
 from edgedistill.yaml_text import Document, KeyPath, Problem, key_path, key_text
 
+Found = Iterable[tuple[str, str]]  # (key path, what is wrong)
 
-def load(file: Path) -> Recipe:
+
+def load(file: Path, more_problems: Callable[[Mapping[str, Any]], Found] = lambda _: ()) -> Recipe:
     """Return the recipe that `file` holds.
+
+    Args:
+        file: the recipe's.
+        more_problems: what else the valid sections, by name, may be held against; told with all other problems.
 
     Raises:
         RecipeError: with one line per problem.
@@ -33,27 +39,13 @@ def load(file: Path) -> Recipe:
     if isinstance(document.value, Mapping):
         sections, more = _sections(document)
         problems += more
-        problems += [Problem(document.line_of(key_path(key)), key, text) for key, text in problems_between(sections)]
+        found = (*problems_between(sections), *more_problems(sections))
+        problems += [Problem(document.line_of(key_path(key)), key, text) for key, text in found]
     elif not problems:
         problems.append(Problem(1, "", "a recipe is a mapping of sections; start with: name: my-model"))
-    _raise_all(file, problems)
+    if problems:
+        raise RecipeError("\n".join(_line(file, problem) for problem in sorted(set(problems))))
     return Recipe.model_validate(sections)
-
-
-def refuse(file: Path, found: Iterable[tuple[str, str]]) -> None:
-    """Tell what is wrong with a recipe that `load` has read; nothing happens where nothing was found.
-
-    Args:
-        file: of the recipe.
-        found: (key path, what is wrong), as checks between sections yield it.
-
-    Raises:
-        RecipeError: with one line per problem.
-    """
-    found = tuple(found)
-    if found:
-        document = yaml_text.read(_text_of(file))
-        _raise_all(file, [Problem(document.line_of(key_path(key)), key, text) for key, text in found])
 
 
 def dump(recipe: Recipe) -> str:
@@ -70,12 +62,6 @@ def _text_of(file: Path) -> str:
         raise RecipeError(f"{file}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
     except OSError as error:
         raise RecipeError(f"{file}: cannot be read ({error.strerror}); name a recipe, or write one with init") from None
-
-
-def _raise_all(file: Path, problems: Iterable[Problem]) -> None:
-    lines = [_line(file, problem) for problem in sorted(set(problems))]
-    if lines:
-        raise RecipeError("\n".join(lines))
 
 
 def _line(file: Path, problem: Problem) -> str:

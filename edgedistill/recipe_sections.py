@@ -3,6 +3,7 @@
 Defaults come from the literature, and each says from where. `recipe.py` puts the sections together.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
@@ -115,17 +116,20 @@ class BenchmarkOptions(Section):
     seconds: float = Field(0.3, gt=0, description="Fewest seconds of timed calls per workload and round.")
 
 
+BYTES = r"^([0-9]+(?:\.[0-9]+)?) ?([kKmMgG][iI]?[bB])$"
+
+
 def _bytes(value: object) -> object:
     """Read `12 MB` (10^6) and `12 MiB` (2^20) as bytes; leave everything else to the type."""
     units = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
     if isinstance(value, str):
-        number, _, unit = value.strip().partition(" ")
-        if unit.lower() in units and number.replace(".", "", 1).isdigit():
-            return round(float(number) * units[unit.lower()])
+        found = re.fullmatch(BYTES, value.strip())
+        if found:
+            return round(float(found[1]) * units[found[2].lower()])
     return value
 
 
-BytesText = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)? ([kKmMgG][iI]?[bB])$")]
+BytesText = Annotated[str, StringConstraints(pattern=BYTES)]
 Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | BytesText), Field(gt=0)]
 
 

@@ -140,7 +140,7 @@ class Environment(Value):
 class Validity(Value):
     """Whether the measurements can be trusted, with every reason why not.
 
-    Valid exactly when both lists are empty. What disturbed the machine makes times and memory doubtful; what is wrong
+    Valid exactly when both lists are empty. What disturbed the machine makes times doubtful; what is wrong
     (another file ran, other logits came out, no integer kernel ran) makes every number doubtful, quality too.
     """
 

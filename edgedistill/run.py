@@ -98,7 +98,11 @@ class Run:
         others = sorted(self.root.glob(f"stages/{stage}-*/result.json"), key=lambda file: file.stat().st_mtime)
         if not others:
             return ()
-        before = json.loads((others[-1].parent / "needs.json").read_text(encoding="utf-8"))
+        file = others[-1].parent / "needs.json"
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return (f"{file} is damaged, so nobody knows what an earlier one was made from",)
         return tuple(self._telling(_differences(before, plain(needs), ""), needs))
 
     def _telling(self, differences: Iterator[tuple[str, str]], needs: Mapping[str, object]) -> list[str]:
@@ -143,13 +147,24 @@ class Run:
             holder.unlink(missing_ok=True)
             lock.release()
 
-    def _claim(self) -> None:
+    def check_ours(self) -> None:
+        """Check that this folder is free to be built in: not there, empty, or made by an earlier build.
+
+        Raises:
+            FolderNotOurs: it is not.
+        """
         if self.root.exists() and not self.root.is_dir():
             raise FolderNotOurs(f"{self.root} is a file; name a folder with --out")
+        if not (self.root / MARK).exists() and self.root.exists() and any(self.root.iterdir()):
+            raise FolderNotOurs(f"{self.root} is not empty and was not made by edgedistill; name another --out")
+
+    def _claim(self) -> None:
+        self.check_ours()
         if not (self.root / MARK).exists():
-            if self.root.exists() and any(self.root.iterdir()):
-                raise FolderNotOurs(f"{self.root} is not empty and was not made by edgedistill; name another --out")
-            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as error:  # a file system that makes no folders, such as /proc
+                raise FolderNotOurs(f"{self.root} cannot be made ({error.strerror}); name another --out") from None
             write_atomic(self.root / MARK, '{"made_by": "edgedistill", "layout": 1}\n')
 
 

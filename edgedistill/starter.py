@@ -8,7 +8,7 @@ from typing import Literal
 from edgedistill import yaml_text
 from edgedistill.errors import DataError, RecipeError
 from edgedistill.glance import DataGlance, TeacherGlance, at_data, at_teacher
-from edgedistill.named_files import listed
+from edgedistill.surroundings import listed
 
 MOST_LABELS_LISTED = 30
 MAX_LENGTH = 128
@@ -42,7 +42,7 @@ data:
   #   my_domain: {{source: jsonl, file: my_domain.jsonl}}
 
 student:
-  kind: static  # a table of token vectors: about a hundred times faster
+  kind: static  # a table of token vectors: by far the fastest
   # kind: layers  # some of the teacher's layers: slower, and closer to the teacher
   # layers: 2
 
@@ -75,7 +75,8 @@ def write(teacher: str, data: Path, out: Path) -> str:
     texts, model = at_data(data), at_teacher(teacher)
     if texts.label is None and model.labels is None:
         raise DataError(
-            f"{data} has no label column, and {teacher} has no head: nothing says what to learn; add labels"
+            f"{data} has no column with two labels or more, and {teacher} has no head: nothing says what to learn; "
+            "add labels"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(recipe_text(texts, model, out), encoding="utf-8")
@@ -123,7 +124,7 @@ _TO_FIT = """\
   fit:  # train a head for these labels on the gold labels first
     method: full  # or head: only what follows the layers; faster, and weaker
     epochs: 3
-    learning_rate: 5e-5"""
+    learning_rate: 5.0e-5"""
 _OWN_TEST = "  # test: {source: jsonl, file: test.jsonl}  # held-out rows of your own"
 _NEEDED_TEST = """\
   # No column looks like labels, so nothing can be measured yet: give labelled files for these two.

@@ -181,6 +181,7 @@ class Signals(StageValue):
 
     splits: dict[str, SignalSplit]
     tokenizer_sha256: Sha256
+    pad_token_id: int = Field(description="What shorter rows of a batch are filled with.")
     teacher_weights_sha256: Sha256
     metrics: dict[str, Metric] = Field(description="The teacher's own metric on each labelled split.")
     seconds: float

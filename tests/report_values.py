@@ -174,8 +174,8 @@ def evidence(
             fit_method="head", fit=training(),
         ),
         signals=Signals(
-            splits={"train": signal}, tokenizer_sha256=digest(4), teacher_weights_sha256=digest(2), metrics={},
-            seconds=75.0, rows=9400,
+            splits={"train": signal}, tokenizer_sha256=digest(4), pad_token_id=0,
+            teacher_weights_sha256=digest(2), metrics={}, seconds=75.0, rows=9400,
         ),
         student=Student(
             kind="static", checkpoint=PurePosixPath("checkpoint"), initialised_from="the teacher's token embeddings",

@@ -87,13 +87,18 @@ def test_a_loss_needs_what_the_teacher_gives(sections: dict[str, Any]) -> None:
     assert "'other' needs the teacher's hidden_states, and a teacher of kind 'mute' gives: text" in found[1][1]
 
 
+ASKED = ["data.validation", "distill.losses[1].loss", "teacher.fit"]
+
+
 def test_gold_labels_are_asked_of_the_training_rows(sections: dict[str, Any]) -> None:
     unlabelled = sections["data"].train.model_copy(update={"label": None})
     data = sections["data"].model_copy(update={"train": unlabelled})
-    assert sorted(_keys(sections, data=data)) == ["distill.losses[1].loss", "teacher.fit"]
+    assert sorted(_keys(sections, data=data)) == ASKED
     text = registry.load("edgedistill.corpus.sources", "text").Options(source="text", file="a.txt")
     data = sections["data"].model_copy(update={"train": text})
-    assert sorted(_keys(sections, data=data)) == ["distill.losses[1].loss", "teacher.fit"]
+    assert sorted(_keys(sections, data=data)) == ASKED
+    measured = data.model_copy(update={"validation": sections["data"].train, "test": unlabelled})
+    assert sorted(_keys(sections, data=measured)) == ["data.test", *ASKED[1:]]
 
 
 def test_some_format_stores_every_scheme(sections: dict[str, Any]) -> None:

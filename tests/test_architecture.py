@@ -40,7 +40,7 @@ LAYERS = (  # a module imports from its own layer and from those above it in thi
     {"export"},  # reads how quantize stored the numbers
     {"benchmark"},
     {"report"},
-    {"planning", "publish", "predict", "doctor", "glance", "starter", "named_files"},
+    {"planning", "publish", "predict", "doctor", "glance", "starter", "surroundings"},
     {"pipeline"},
     {"terminal"},
     {"cli"},

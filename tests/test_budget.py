@@ -123,8 +123,8 @@ def test_a_looser_promise_never_has_a_worse_verdict(
         (LATENCY, taking(0.0001, 0.0002), "INCONCLUSIVE"),
         (LATENCY, taking(0.0011, 0.0012), "INCONCLUSIVE"),
         (LATENCY, taking(0.0021, 0.003), "FAIL"),
-        (MEMORY, peaking(1_000_000, 1_000_000), "INCONCLUSIVE"),
-        (MEMORY, peaking(170_000_000, 170_000_000), "FAIL"),
+        (MEMORY, peaking(1_000_000, 1_000_000), "PASS"),  # a busy machine makes nothing larger
+        (MEMORY, peaking(90_000_000, 90_000_000), "FAIL"),
         (QUALITY, retaining(0.91, 0.92, 0.93), "PASS"),
         (BudgetOptions(max_file_bytes=9_000_000), benchmark(), "PASS"),
     ],

@@ -83,7 +83,7 @@ def test_a_full_disk_under_the_teachers_logits_is_no_bus_error(small_disk: Path)
     code = (
         "import sys, numpy as np; from pathlib import Path; from edgedistill.training.predict import resumable_logits; "
         "from edgedistill.training.rows import TokenRows; place = Path(sys.argv[1]); "
-        "rows = TokenRows(np.ones(64, np.int32), np.arange(65)); model = type('M', (), {'eval': print}); "
+        "rows = TokenRows(np.ones(64, np.int32), np.arange(65), 0); model = type('M', (), {'eval': print}); "
         "resumable_logits(model, rows, 10**5, place / 'logits.npy', place, 'reads', None)"
     )
     fill(small_disk, 20_000)
@@ -170,7 +170,7 @@ def spoil(name: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("what", "code", "said"),
     [
-        ("truncated_teacher", 1, r"teacher cannot be loaded as a text classifier"),
+        ("truncated_teacher", 2, r"teacher\.model\.path: .*model\.safetensors is damaged .*; fetch it again"),
         ("one_class", 1, r"has only the label 'positive'; it needs rows of at least two labels"),
         ("unknown_label", 1, r"'lukewarm'"),
         ("no_file", 2, r"other\.jsonl"),

@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 from recipe_texts import GOOD
+from safetensors.numpy import save_file
 from tiny_artifact import LABELS, write_onnx
 
 from edgedistill import __version__, pipeline, progress
@@ -44,8 +46,9 @@ def write_teacher(folder: Path, labels: tuple[str, ...] | None = LABELS) -> None
     """Write what init and validate look at; the weights are empty."""
     head = {"architectures": ["BertForSequenceClassification"], "id2label": dict(enumerate(labels))} if labels else {}
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(head), encoding="utf-8")
-    (folder / "model.safetensors").touch()
+    sizes = {"model_type": "bert", "vocab_size": 99, "hidden_size": 8, "num_hidden_layers": 2}
+    (folder / "config.json").write_text(json.dumps(sizes | head), encoding="utf-8")
+    save_file({"a": np.zeros(1)}, folder / "model.safetensors")
 
 
 @pytest.fixture
@@ -53,8 +56,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Stand in for the pipeline, and return what it was asked for."""
     asked: list[dict[str, Any]] = []
 
-    def build(recipe: Any, base: Path, out: Path, until: str = "report") -> pipeline.Outcome:
-        asked.append({"name": recipe.name, "base": base, "out": out, "until": until})
+    def build(recipe: Any, base: Path, out: Path, until: str = "report", *, strict: bool = False) -> pipeline.Outcome:
+        asked.append({"name": recipe.name, "base": base, "out": out, "until": until, "strict": strict})
         return pipeline.Outcome(out / recipe.name, None, None)
 
     monkeypatch.setattr(pipeline, "build", build)
@@ -62,7 +65,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def build(*_given: object) -> None:
+    def build(*_given: object, **_more: object) -> None:
         raise error
 
     monkeypatch.setattr(pipeline, "build", build)
@@ -84,7 +87,7 @@ def test_every_verb_has_help_that_is_told_in_one_line(verb: str) -> None:
 def test_a_stage_verb_builds_up_to_that_stage(recipe: Path, built: list[dict[str, Any]], verb: str) -> None:
     result = call(verb, recipe)
     assert result.exit_code == 0, result.output
-    assert built == [{"name": "tiny", "base": recipe.parent, "out": Path("runs"), "until": verb}]
+    assert built == [{"name": "tiny", "base": recipe.parent, "out": Path("runs"), "until": verb, "strict": False}]
     assert str(Path("runs") / "tiny") in result.output
 
 
@@ -279,7 +282,7 @@ def test_doctor_exits_with_1_where_something_needed_is_broken(monkeypatch: pytes
 def test_a_signal_ends_with_130_and_says_how_to_go_on(recipe: Path, number: signal.Signals) -> None:
     code = (
         "import sys, time\nfrom edgedistill import pipeline\nfrom edgedistill.__main__ import start\n"
-        "def build(*given):\n    print('working', flush=True)\n    time.sleep(60)\n"
+        "def build(*given, **more):\n    print('working', flush=True)\n    time.sleep(60)\n"
         f"pipeline.build = build\nsys.argv[1:] = ['build', {str(recipe)!r}]\nstart()"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -33,7 +33,7 @@ def test_what_is_missing_or_too_old_is_broken_and_has_its_cure(tmp_path: Path, m
     assert "not installed" in named["no-such-library"].found
     assert "no-such-format" not in named, "an extra is not needed"
     assert named["extra gguf"].good is None
-    assert named["extra gguf"].cure == "pip install 'edgedistill[gguf]'"
+    assert named["extra gguf"].cure == "pip install 'no-such-format>=2'"
     assert named["extra genai"].good, "an extra that asks for nothing lacks nothing"
 
 

@@ -51,7 +51,7 @@ def test_a_config_json_on_disk_says_the_same(tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.parametrize(("dimensions", "hidden_size"), [(8, 4), (256, 128)])
 def test_a_static_models_parameters_are_counted_exactly(dimensions: int, hidden_size: int) -> None:
-    real = parameters(StaticClassifier(VOCAB, dimensions, hidden_size, LABELS, "bert"))
+    real = parameters(StaticClassifier(VOCAB, dimensions, hidden_size, LABELS))
     assert of_static("model", VOCAB, dimensions, hidden_size, len(LABELS), tokens=16).parameters == real
 
 

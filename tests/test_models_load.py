@@ -183,7 +183,7 @@ def test_a_teacher_that_is_to_be_fitted_has_finite_weights_too(tmp_path: Path) -
 
 
 def test_a_table_of_token_vectors_has_finite_weights_too(tmp_path: Path) -> None:
-    model = StaticClassifier(VOCAB, 8, 6, LABELS, "bert")
+    model = StaticClassifier(VOCAB, 8, 6, LABELS)
     model.embedding.weight.data[3, 3] = float("nan")
     model.save(tmp_path)
     with pytest.raises(ModelError, match=r"1 weights of embedding\.weight are NaN"):
@@ -261,16 +261,16 @@ def test_no_tokenizer_is_not_an_empty_one(gone: tuple[str, ...], tmp_path: Path)
 
 def test_a_static_classifier_comes_back_to_the_last_bit(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = StaticClassifier(VOCAB, 8, 6, ("b", "a", "c"), "distilbert").eval()
+    model = StaticClassifier(VOCAB, 8, 6, ("b", "a", "c")).eval()
     model.save(tmp_path)
     found = load_classifier(tmp_path)
     assert isinstance(found, StaticClassifier)
-    assert (found.labels, found.origin) == (("b", "a", "c"), "distilbert")
+    assert found.labels == ("b", "a", "c")
     assert torch.equal(found(IDS, MASK), model(IDS, MASK))
     assert not has_head(read_config(tmp_path))
 
 
-@pytest.mark.parametrize("model", [StaticClassifier(VOCAB, 8, 6, LABELS, "bert"), "bert", "roberta"])
+@pytest.mark.parametrize("model", [StaticClassifier(VOCAB, 8, 6, LABELS), "bert", "roberta"])
 def test_padding_changes_no_logit(model: StaticClassifier | str, tmp_path: Path) -> None:
     if isinstance(model, str):
         found: Any = TransformerClassifier(write_model(tmp_path, model))
@@ -287,5 +287,5 @@ def test_padding_changes_no_logit(model: StaticClassifier | str, tmp_path: Path)
 
 
 def test_a_text_without_tokens_has_finite_logits() -> None:
-    logits = StaticClassifier(VOCAB, 8, 6, LABELS, "bert").eval()(IDS[:1], torch.zeros(1, 7, dtype=torch.int64))
+    logits = StaticClassifier(VOCAB, 8, 6, LABELS).eval()(IDS[:1], torch.zeros(1, 7, dtype=torch.int64))
     assert logits.isfinite().all()

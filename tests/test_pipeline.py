@@ -111,7 +111,7 @@ def test_a_headed_teachers_labels_belong_to_the_corpus(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "users"),
-    [("jinja2", REPORT), ("onnx", EXPORT), ("scikit-learn", {"controls"} | BENCHMARK), ("torch", TEACHER)],
+    [("jinja2", REPORT), ("onnx", EXPORT), ("scikit-learn", STUDENT), ("torch", TEACHER)],
 )
 def test_another_version_of_a_library_runs_again_what_uses_it(
     written: Path, monkeypatch: pytest.MonkeyPatch, library: str, users: set[str]

@@ -28,7 +28,14 @@ def published(copy: Finished, verdict: str = "PASS") -> None:
     }
     report = Report.load(copy.stage("report"))
     judged = report.model_copy(update={"verdict": verdict})
-    publish(load(copy.recipe), copy.run, judged, made, BenchmarkResult.load(copy.stage("benchmark")))
+    publish(
+        load(copy.recipe),
+        copy.run,
+        judged,
+        made,
+        BenchmarkResult.load(copy.stage("benchmark")),
+        promote=verdict != "FAIL",
+    )
 
 
 def test_the_reports_are_those_of_the_stage(copy: Finished) -> None:

@@ -158,7 +158,7 @@ def test_a_dump_says_everything_and_loads_back_equal(tmp_path: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
-@given(words=st.lists(st.text(min_size=1), min_size=2, max_size=4), rate=st.floats(1e-12, 1.0))
+@given(words=st.lists(st.text(min_size=1), min_size=2, max_size=4, unique=True), rate=st.floats(1e-12, 1.0))
 def test_whatever_the_words_and_numbers_a_dump_loads_back_equal(tmp_path: Path, words: list[str], rate: float) -> None:
     recipe = load(tmp_path, GOOD)
     odd = Recipe.model_validate(

@@ -82,7 +82,7 @@ def test_a_slower_artifact_has_its_range_in_the_same_direction() -> None:
     assert speed.detail.startswith("1.2 to 4.0×")
 
 
-@pytest.mark.parametrize(("wrong", "doubted"), [((), 2), (("another file ran",), 4)])
+@pytest.mark.parametrize(("wrong", "doubted"), [((), 1), (("another file ran",), 4)])
 def test_every_large_number_of_another_model_is_doubted(wrong: tuple[str, ...], doubted: int) -> None:
     validity = Validity(valid=False, disturbed=("noise",), wrong=wrong)
     shown = first_screen(benchmark().model_copy(update={"validity": validity}))

@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from edgedistill import glance, named_files, recipe_file, starter
+from edgedistill import glance, recipe_file, starter, surroundings
 from edgedistill.errors import DataError, ModelError, RecipeError
 from edgedistill.recipe import Recipe
 
@@ -38,8 +40,9 @@ def write_teacher(folder: Path, labels: tuple[str, ...] | None = None, **config:
     folder.mkdir(parents=True, exist_ok=True)
     if labels is not None:
         config |= {"architectures": ["BertForSequenceClassification"], "id2label": dict(enumerate(labels))}
+    config = {"model_type": "bert", "vocab_size": 99, "hidden_size": 8, "num_hidden_layers": 2} | config
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "model.safetensors").touch()
+    save_file({"a": np.zeros(1)}, folder / "model.safetensors")
     return folder
 
 
@@ -84,7 +87,7 @@ def test_numbers_are_read_as_indices_of_the_head_which_stays(tmp_path: Path, cou
     names = tuple(f"class {'abc'[i % 3]}{i}" for i in range(count))
     data, teacher = write_data(tmp_path / "d.jsonl", numbered(count)), write_teacher(tmp_path / "t", names)
     recipe, text = written(tmp_path, teacher, data)
-    named_files.check(recipe, tmp_path / "recipes" / "first.yaml")
+    surroundings.load(tmp_path / "recipes" / "first.yaml")
     assert recipe.teacher.fit is None  # type: ignore[attr-defined]
     assert recipe.task.labels == (names if count <= starter.MOST_LABELS_LISTED else None)  # type: ignore[attr-defined]
     assert "the data's numbers are read as indices" in text
@@ -127,7 +130,7 @@ def test_a_head_that_is_not_kept_is_told_with_both_sets_of_labels(
     assert lists["teacher"] in text
     recipe = recipe_file.load(tmp_path / "first.yaml")
     assert recipe.teacher.fit is not None  # type: ignore[attr-defined]
-    named_files.check(recipe, tmp_path / "first.yaml")
+    surroundings.load(tmp_path / "first.yaml")
 
 
 def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:
@@ -156,8 +159,14 @@ def test_a_head_for_other_labels_is_replaced(tmp_path: Path) -> None:
 def test_texts_without_labels_learn_from_the_teacher_alone(tmp_path: Path) -> None:
     data = tmp_path / "d.txt"
     data.write_text("one text\n\nanother text\n", encoding="utf-8")
-    recipe, text = written(tmp_path, write_teacher(tmp_path / "t", ("a", "b")), data)
-    assert [loss.loss for loss in recipe.distill.losses] == ["forward_kl"]
+    out = tmp_path / "first.yaml"
+    starter.write(str(write_teacher(tmp_path / "t", ("a", "b"))), data, out)
+    with pytest.raises(RecipeError, match="nothing could be measured") as told:
+        recipe_file.load(out)
+    assert [line.split(": ")[1] for line in str(told.value).splitlines()] == ["data.test", "data.validation"]
+    text = out.read_text(encoding="utf-8").replace("# validation:", "validation:").replace("# test:", "test:")
+    out.write_text(text, encoding="utf-8")
+    assert [loss.loss for loss in recipe_file.load(out).distill.losses] == ["forward_kl"]
     assert "2 rows" in text
     with pytest.raises(DataError, match="nothing says what to learn"):
         starter.write(str(write_teacher(tmp_path / "headless")), data, tmp_path / "other.yaml")

@@ -127,7 +127,7 @@ def test_logits_stand_in_the_order_of_the_rows() -> None:
 
     rows, learner = token_rows([9, 2, 30, 4, 4, 17, 1] * 20), model()
     alone = [
-        logits_of(learner, TokenRows(rows.ids[start:stop], np.array([0, stop - start])), 2)[0]
+        logits_of(learner, TokenRows(rows.ids[start:stop], np.array([0, stop - start]), 0), 2)[0]
         for start, stop in pairwise(rows.offsets)
     ]
     logits = logits_of(learner.train(), rows, 2)

@@ -24,7 +24,9 @@ def token_rows(lengths: list[int], seed: int = 0) -> TokenRows:
     """Return rows of these lengths; seven in eight ids are from the half of the vocabulary that is the row's label."""
     random, half = np.random.default_rng(seed), VOCAB // 2
     own = np.repeat(np.arange(len(lengths)) % 2, lengths) ^ (random.random(sum(lengths)) < 1 / 8)
-    return TokenRows((random.integers(0, half, sum(lengths)) + half * own).astype(np.int32), np.cumsum([0, *lengths]))
+    return TokenRows(
+        (random.integers(0, half, sum(lengths)) + half * own).astype(np.int32), np.cumsum([0, *lengths]), 0
+    )
 
 
 def labels_for(rows: TokenRows) -> np.ndarray:
@@ -41,7 +43,7 @@ def gold() -> tuple[TokenRows, GoldLabels]:
 def model(seed: int = 0) -> StaticClassifier:
     """Return an untrained static classifier; it has dropout, so that random numbers matter."""
     torch.manual_seed(seed)
-    return StaticClassifier(VOCAB, 8, 8, LABELS, "bert")
+    return StaticClassifier(VOCAB, 8, 8, LABELS)
 
 
 def trained(

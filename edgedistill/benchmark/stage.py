@@ -110,10 +110,9 @@ def _target(name: str) -> Target:
 
 
 def _require_target_is_here(target: Target, host: Target) -> None:
-    missing = sorted(target.cpu_features - host.cpu_features)
-    if target.arch != host.arch or missing:
-        what = f"has no {', '.join(missing)}" if target.arch == host.arch else f"is {host.arch}, not {target.arch}"
-        raise StageError(f"target {target.name} cannot be measured here: this machine {what}; measure on host")
+    lacking = target.lacking_on(host)
+    if lacking is not None:
+        raise StageError(f"target {target.name} cannot be measured here: this machine {lacking}; measure on host")
 
 
 def _yardstick(corpus: Corpus, teacher: Teacher, signals: Signals, student: Student) -> Yardstick:

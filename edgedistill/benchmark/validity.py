@@ -65,7 +65,7 @@ def reasons_of_place(target: Target, host: Target, threads: int) -> Iterator[str
 
 
 def disturbances_of(subject: Subject, threads: int) -> Iterator[str]:
-    """Yield everything that makes one model's times and memory doubtful."""
+    """Yield everything that makes one model's times doubtful."""
     yield from (f"{subject.title}: {reason}" for reason in _noisy(subject.noise, threads))
     yield from (f"{subject.title}: {reason}" for reason in _apart(subject))
     for workload in subject.workloads:

@@ -71,9 +71,10 @@ def _passed(name: str, value: float, limit: float, explanation: str, cure: str) 
 def _live_teacher(teacher: Any, train: SplitSignals, rows: np.ndarray) -> Check:
     """The cache holds what this teacher says now, row by row."""
     live = logits_of(teacher, train.rows.take(rows), train.logits.shape[1], next(teacher.parameters()).device)
-    difference = float(np.abs(live - train.logits[rows]).max())
+    difference = float(np.abs(live - train.logits[rows]).max() / max(1.0, np.abs(live).max()))
     return _passed(
-        "live_teacher", difference, LIVE_LIMIT, "largest difference between live and cached teacher logits",
+        "live_teacher", difference, LIVE_LIMIT,
+        "largest difference between live and cached teacher logits, over the largest logit where that is above 1",
         "the cache belongs to another teacher: delete the signals folder of this run",
     )  # fmt: skip
 

@@ -50,6 +50,7 @@ def record(teacher: Teacher, corpus: Corpus, max_length: int, folder: Path) -> S
     return Signals(
         splits=splits,
         tokenizer_sha256=sha256_of(checkpoint / "tokenizer.json"),
+        pad_token_id=tokenizer.pad_token_id,
         teacher_weights_sha256=teacher.weights_sha256,
         metrics=metrics,
         seconds=time.monotonic() - started,

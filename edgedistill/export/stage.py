@@ -22,6 +22,7 @@ from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teache
 
 FORMATS = "edgedistill.export.formats"
 REAL_TEXTS = 64
+OF_THIS_MACHINE = ("is_local", "local_files_only")  # how it was loaded here; transformers writes that down, too
 CHECKPOINT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
@@ -132,6 +133,9 @@ def _copy_shared(checkpoint: Path, root: Path) -> None:
         if (checkpoint / name).exists():
             shutil.copyfile(checkpoint / name, root / name)
     settings = json.loads((root / "tokenizer_config.json").read_text(encoding="utf-8"))
+    for word in OF_THIS_MACHINE:
+        settings.pop(word, None)
+    (root / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
     tokenizer = Tokenizer.from_file(str(root / "tokenizer.json"))
     pad = settings["pad_token"] if isinstance(settings["pad_token"], str) else settings["pad_token"]["content"]
     tokenizer.enable_truncation(max_length=settings["model_max_length"])

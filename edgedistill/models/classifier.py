@@ -44,12 +44,9 @@ class StaticClassifier(nn.Module):
     (https://github.com/MinishLab/model2vec); the head with one hidden layer is ours to train on soft labels.
     """
 
-    def __init__(
-        self, vocab_size: int, dimensions: int, hidden_size: int, labels: tuple[str, ...], origin: str
-    ) -> None:
+    def __init__(self, vocab_size: int, dimensions: int, hidden_size: int, labels: tuple[str, ...]) -> None:
         super().__init__()
         self.labels = labels
-        self.origin = origin  # model_type of the checkpoint whose tokenizer and vocabulary this uses
         self.embedding = nn.Embedding(vocab_size, dimensions)
         self.hidden = nn.Linear(dimensions, hidden_size)
         self.dropout = nn.Dropout(0.2)
@@ -73,7 +70,7 @@ class StaticClassifier(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         config = {
             "architectures": [STATIC],
-            "model_type": self.origin,
+            "model_type": "bert",  # has no layers; this type every stock loader knows, whatever the teacher's was
             "vocab_size": self.embedding.num_embeddings,
             "hidden_size": self.embedding.embedding_dim,
             "intermediate_size": self.hidden.out_features,
@@ -90,7 +87,7 @@ class StaticClassifier(nn.Module):
         """Return the classifier that `save` wrote."""
         labels = tuple(config["id2label"][str(i)] for i in range(len(config["id2label"])))
         sizes = (config["vocab_size"], config["hidden_size"], config["intermediate_size"])
-        model = cls(*sizes, labels=labels, origin=config["model_type"])
+        model = cls(*sizes, labels=labels)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model
 

@@ -13,8 +13,12 @@ LONGEST_REASON = 300  # characters of a library's own words
 FETCH_AGAIN = "fetch it again, and compare its sha256 with the source"
 
 
-def load_classifier(folder: Path) -> Classifier:
+def load_classifier(folder: Path, attention: str | None = "eager") -> Classifier:
     """Return the classifier in `folder`, on the CPU, as float32, in evaluation mode.
+
+    Args:
+        attention: implementation, in transformers' words; `eager` is what the ONNX exporters read best, None is what
+            a user gets who asks for nothing.
 
     Raises:
         ModelError: the checkpoint has no classification head, or its files do not fit each other.
@@ -26,7 +30,7 @@ def load_classifier(folder: Path) -> Classifier:
         return static
     if not has_head(config):
         raise ModelError(f"{folder} has no classification head; add teacher.fit to the recipe to train one")
-    return TransformerClassifier(_from_pretrained(folder)).eval()
+    return TransformerClassifier(_from_pretrained(folder, attn_implementation=attention)).eval()
 
 
 def load_encoder_with_new_head(folder: Path, labels: tuple[str, ...]) -> TransformerClassifier:
@@ -34,7 +38,10 @@ def load_encoder_with_new_head(folder: Path, labels: tuple[str, ...]) -> Transfo
 
     A head that the checkpoint was saved with is left behind, whatever its labels.
     """
-    names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    names: dict[str, Any] = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
     if not has_head(read_config(folder)):
         return TransformerClassifier(_from_pretrained(folder, **names))
     headed = _from_pretrained(folder)
@@ -48,10 +55,11 @@ def load_encoder_with_new_head(folder: Path, labels: tuple[str, ...]) -> Transfo
 def load_encoder(folder: Path, labels: tuple[str, ...]) -> Any:
     """Return the checkpoint's encoder alone, whether it was saved with a head or not."""
     headed = has_head(read_config(folder))
-    return _from_pretrained(folder, **({} if headed else {"num_labels": len(labels)})).base_model.eval()
+    head: dict[str, Any] = {} if headed else {"num_labels": len(labels)}
+    return _from_pretrained(folder, **head).base_model.eval()
 
 
-def _from_pretrained(folder: Path, **head: Any) -> Any:
+def _from_pretrained(folder: Path, *, attn_implementation: str | None = "eager", **head: Any) -> Any:
     import torch
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
@@ -68,7 +76,7 @@ def _from_pretrained(folder: Path, **head: Any) -> Any:
             trust_remote_code=False,  # left out, transformers would ask on the terminal
             output_loading_info=True,
             dtype=torch.float32,
-            attn_implementation="eager",  # what the ONNX exporters read best; on short inputs as fast as sdpa
+            attn_implementation=attn_implementation,
             **head,
         )
     except MemoryError:
@@ -112,7 +120,7 @@ def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer in `folder`; its longest input is what tokenizer_config.json says.
 
     Raises:
-        ModelError: there is none, or it exists only as Python code and not as a tokenizer.json.
+        ModelError: there is none, it exists only as Python code and not as a tokenizer.json, or it cannot pad.
     """
     from transformers import AutoTokenizer
 
@@ -124,4 +132,6 @@ def load_tokenizer(folder: Path) -> Any:
         raise ModelError(f"{folder} has no fast tokenizer (tokenizer.json); an app could not run it")
     if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what transformers makes out of nothing
         raise ModelError(f"{folder} has no tokenizer files; put tokenizer.json beside config.json")
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"{folder} has a tokenizer without a padding token; name one as pad_token in its settings")
     return tokenizer

@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from edgedistill.report.evidence import FIRST_WORKLOAD, SPACED_WORKLOAD, Evidence, find, reference, workload
 from edgedistill.report.sections import sections
 from edgedistill.report.sentence import Summary, metric_of
-from edgedistill.report.tables import VERDICT_TONE, idling, shipped, timing_tone
+from edgedistill.report.tables import VERDICT_TONE, idling, memory_tone, shipped, timing_tone
 from edgedistill.report.units import compared, interval, percent, ratio_digits, ratio_range, share, size
 from edgedistill.results import BenchmarkResult, Ratio, Report, Subject
 
@@ -56,12 +56,12 @@ def tiles(benchmark: BenchmarkResult, subject: Subject) -> tuple[Tile, ...]:
     teacher = reference(benchmark)
     smaller = compared(teacher.model_bytes / subject.model_bytes, "smaller", "larger")
     less = compared(teacher.memory.peak_median_bytes / subject.memory.peak_median_bytes, "less", "more")
-    memory = f"{_doubt(benchmark)}{less} than its teacher"
+    memory = f"{_wrong(benchmark)}{_emulated(benchmark)}{less} than its teacher"
     return (
         _speed(benchmark, subject),
         _tile(smaller, f"{_wrong(benchmark)}{size(subject.model_bytes)} model file; {shipped(benchmark, subject)}"),
         _quality(benchmark, subject),
-        Tile(size(subject.memory.peak_median_bytes), "peak memory", memory, timing_tone(benchmark)),
+        Tile(size(subject.memory.peak_median_bytes), "peak memory", memory, memory_tone(benchmark)),
     )
 
 
@@ -87,13 +87,17 @@ def _factor(speed: Ratio) -> str:
 
 
 def _wrong(benchmark: BenchmarkResult) -> str:
-    """Return what stands before quality and size where another thing was measured than the one that ships."""
+    """Return what stands before quality, size and memory where another thing was measured than the one that ships."""
     return "not valid; " * bool(benchmark.validity.wrong)
 
 
 def _doubt(benchmark: BenchmarkResult) -> str:
-    """Return what stands before every time and memory on the first screen that is not to be relied on."""
-    return "not valid; " * (not benchmark.validity.valid) + "emulated; " * benchmark.environment.emulated
+    """Return what stands before every time on the first screen that is not to be relied on."""
+    return "not valid; " * (not benchmark.validity.valid) + _emulated(benchmark)
+
+
+def _emulated(benchmark: BenchmarkResult) -> str:
+    return "emulated; " * benchmark.environment.emulated
 
 
 def _quality(benchmark: BenchmarkResult, subject: Subject) -> Tile:

@@ -4,7 +4,9 @@ from edgedistill.report.units import size
 from edgedistill.values import Artifact, Variant
 
 _LINES = """\
-import json, numpy as np, onnxruntime
+import json, os
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import; leave it out if the runtime may report
+import numpy as np, onnxruntime
 from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("tokenizer.json")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from edgedistill.report import background, charts, loading, tables
-from edgedistill.report.evidence import Evidence, candidates, find
+from edgedistill.report.evidence import Evidence, candidates, find, reasons
 from edgedistill.report.page import Chart, Code, Section, Table
 from edgedistill.report.sentence import metric_of
 from edgedistill.report.units import duration, size
@@ -56,8 +56,8 @@ def _performance(evidence: Evidence, recommended: str | None) -> Section:
     if benchmark.environment.emulated:
         lead += f" The target {benchmark.environment.target} is emulated: these are not the device's own times."
     if not benchmark.validity.valid:
-        doubtful = "No number here is" if benchmark.validity.wrong else "Times and memory are not"
-        lead = f"{doubtful} valid: {'; '.join(benchmark.validity.reasons)}. {lead}"
+        doubtful = "No number here is" if benchmark.validity.wrong else "Times are not"
+        lead = f"{doubtful} valid: {reasons(benchmark.validity)}. {lead}"
     against = partial(charts.quality_against, benchmark)
     latency = against(
         "quality-latency", f"Quality against time{tables.emulated(benchmark)}", charts.latency_of, duration

@@ -255,7 +255,7 @@ def _trust(benchmark: BenchmarkResult) -> str:
     )
     if validity.valid:
         return f"Measurements are valid: {benchmark.rounds} interleaved rounds on {where}."
-    doubtful = "any number here, quality included" if validity.wrong else "times and memory"
+    doubtful = "any number here, quality included" if validity.wrong else "times"
     return f"Do not rely on {doubtful} ({where}): {reasons(validity)}."
 
 
@@ -268,4 +268,4 @@ def _budget(lines: Sequence[BudgetLine]) -> str:
         return f"It misses its budget ({'; '.join(missed)})."
     if unsure:
         return f"Whether it meets its budget is open ({'; '.join(unsure)})."
-    return f"It meets its budget in {'its one line' if len(lines) == 1 else f'all {len(lines)} lines'}."
+    return f"It keeps {'the one promise' if len(lines) == 1 else f'all {len(lines)} promises'} of its budget."

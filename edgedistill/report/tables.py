@@ -95,7 +95,7 @@ def _result(benchmark: BenchmarkResult, subject: Subject, emphasised: bool) -> R
         no_run if run is None else percentile(run.latency, "p90_s", tone),
         Cell("reference") if own else speed_cell(subject.speedup.get(FIRST_WORKLOAD), tone),
         _against_exported(benchmark, subject, tone),
-        Cell(size(memory), lighter, tone=tone),
+        Cell(size(memory), lighter, tone=memory_tone(benchmark)),
         Cell(duration(subject.load_median_s), tone=tone),
         emphasised=emphasised,
     )
@@ -287,8 +287,13 @@ def speed_cell(ratio: Ratio | None, tone: str) -> Cell:
 
 
 def timing_tone(benchmark: BenchmarkResult) -> str:
-    """Return the tone of times and memory: weak where the benchmark calls them invalid."""
+    """Return the tone of times: weak where the benchmark calls them invalid."""
     return "" if benchmark.validity.valid else "weak"
+
+
+def memory_tone(benchmark: BenchmarkResult) -> str:
+    """Return the tone of memory: a busy machine makes nothing larger, so only another model's makes it weak."""
+    return "weak" if benchmark.validity.wrong else ""
 
 
 def emulated(benchmark: BenchmarkResult) -> str:

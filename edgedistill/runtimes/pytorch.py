@@ -20,7 +20,7 @@ class TorchModel:
 
     def __init__(self, root: Path, *, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._model = load_classifier(root).eval()
+        self._model = load_classifier(root, attention=None)
         self._tokenizer = load_tokenizer(root)
         self.labels = self._model.labels
 

@@ -24,3 +24,10 @@ class Target:
         16-bit register, and weights must stay within 7 bits to be summed right.
         """
         return bool(self.cpu_features & {"vnni", "dotprod"})
+
+    def lacking_on(self, host: "Target") -> str | None:
+        """Return what `host` lacks to stand for this device, as words that follow its name; None if it can."""
+        missing = sorted(self.cpu_features - host.cpu_features)
+        if self.arch != host.arch:
+            return f"is {host.arch}, not {self.arch}"
+        return f"has no {', '.join(missing)}" if missing else None

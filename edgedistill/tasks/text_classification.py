@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgedistill.section import TaskOptions
 
@@ -13,9 +13,23 @@ class Options(TaskOptions):
 
     kind: Literal["text_classification"]
     labels: tuple[str, ...] | None = Field(
-        None, min_length=2, description="In the order of the logits; left out, the teacher's or the data's, sorted."
+        None, description="In the order of the logits; left out, the teacher's or the data's, sorted."
     )
     max_length: int = Field(128, ge=4, le=8192, description="Tokens of the longest input; longer texts are cut.")
+
+    @field_validator("labels")
+    @classmethod
+    def _are_told_apart(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels is None:
+            return None
+        if len(labels) < 2:
+            raise ValueError(f"has {len(labels)} label(s); a classifier tells at least two apart")
+        if not all(labels):
+            raise ValueError("holds an empty label, which in data means a missing one; give it a name")
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"names {', '.join(map(repr, twice))} more than once; name each label once")
+        return labels
 
     METRIC: ClassVar[str] = "accuracy"
     PIPELINE_TAG: ClassVar[str] = "text-classification"

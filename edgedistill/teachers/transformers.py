@@ -34,7 +34,7 @@ class Options(TeacherOptions):
     licence: str = Field(description="SPDX id of the licence that the checkpoint is under; goes into NOTICE.")
     fit: FitOptions | None = Field(None, description="Train a head for the task's labels on the gold labels.")
 
-    SIGNALS: ClassVar[frozenset[str]] = frozenset({"labels", "logits", "hidden_states", "attentions"})
+    SIGNALS: ClassVar[frozenset[str]] = frozenset({"labels", "logits"})
 
 
 def digest(options: Options, base: Path) -> str:
@@ -145,17 +145,31 @@ def _check_reads(model: Any, tokenizer: Any, max_length: int) -> None:
     """
     import torch
 
+    if model.model.config.pad_token_id is None:  # by which decoders find the end of a text in a batch
+        model.model.config.pad_token_id = tokenizer.pad_token_id
     ids, rows = len(tokenizer), model.model.get_input_embeddings().num_embeddings
     if ids > rows:
         raise ModelError(f"the tokenizer has {ids} ids, the model's table {rows} rows; they are not of one checkpoint")
-    longest = torch.full((1, max_length), tokenizer.unk_token_id or 0)
-    try:
-        with torch.no_grad():
-            model.eval()(longest, torch.ones_like(longest))
-    except (IndexError, RuntimeError) as error:
-        raise ModelError(
-            f"task.max_length: {max_length} tokens are more than the teacher has positions for; lower it"
-        ) from error
+    token = tokenizer.unk_token_id or 0
+    with torch.no_grad():
+        try:
+            model.eval()(*_of_length(2, token))
+        except Exception as error:  # an architecture may raise anything
+            raise ModelError(f"the teacher cannot read two short texts: {type(error).__name__}: {error}") from error
+        try:
+            model(*_of_length(max_length, token))
+        except (IndexError, RuntimeError) as error:
+            raise ModelError(
+                f"task.max_length: {max_length} tokens are more than the teacher has positions for; lower it"
+            ) from error
+
+
+def _of_length(tokens: int, token: int) -> tuple[Any, Any]:
+    """Return ids and mask of two texts of this length."""
+    import torch
+
+    ids = torch.full((2, tokens), token)
+    return ids, torch.ones_like(ids)
 
 
 def _fit(model: Any, tokenizer: Any, options: FitOptions, max_length: int, corpus: Corpus, progress: Path) -> Training:

@@ -17,6 +17,7 @@ class TokenRows:
 
     ids: np.ndarray  # (tokens of all rows,) int32
     offsets: np.ndarray  # (rows + 1,) int64
+    pad_id: int  # stands where a row is shorter than its batch; some models find a text's end by it
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -30,16 +31,17 @@ class TokenRows:
     def take(self, rows: np.ndarray) -> "TokenRows":
         """Return a copy of these rows, in this order."""
         parts = [np.asarray(self.ids[self.offsets[row] : self.offsets[row + 1]]) for row in rows]
-        return TokenRows(np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts)]))
+        return TokenRows(np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts)]), self.pad_id)
 
     def padded(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return ids and mask of these rows, both (batch, tokens) int64, padded with 0 on the right.
+        """Return ids and mask of these rows, both (batch, tokens) int64, padded on the right.
 
         A float model never reads what stands under a mask of 0. One that rounds activations does: their range is
         taken over the whole batch, padding included, so such a model is to be asked one row at a time.
         """
-        lengths = self.lengths[rows]
-        ids = np.zeros((len(rows), int(lengths.max())), dtype=np.int64)
+        rows = np.asarray(rows)
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        ids = np.full((len(rows), int(lengths.max())), self.pad_id, dtype=np.int64)
         mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
         for i, row in enumerate(rows):
             ids[i, : lengths[i]] = self.ids[self.offsets[row] : self.offsets[row + 1]]
@@ -57,12 +59,12 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int, ids_file: Pa
         offsets[start + 1 : start + len(batch) + 1] = [len(row) for row in encoded]
     np.save(offsets_file, offsets.cumsum())
     np.save(ids_file, np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32))
-    return mapped(ids_file, offsets_file)
+    return mapped(ids_file, offsets_file, tokenizer.pad_token_id)
 
 
-def mapped(ids_file: Path, offsets_file: Path) -> TokenRows:
+def mapped(ids_file: Path, offsets_file: Path, pad_id: int) -> TokenRows:
     """Return the rows of two .npy files without reading them into memory."""
-    return TokenRows(np.load(ids_file, mmap_mode="r"), np.load(offsets_file, mmap_mode="r"))
+    return TokenRows(np.load(ids_file, mmap_mode="r"), np.load(offsets_file, mmap_mode="r"), pad_id)
 
 
 def shuffled_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

@@ -11,7 +11,8 @@ class SplitSignals:
 
     def __init__(self, signals: Signals, name: str) -> None:
         split = signals.splits[name]
-        self.rows: TokenRows = mapped(signals.path(split.token_ids), signals.path(split.offsets))
+        files = signals.path(split.token_ids), signals.path(split.offsets)
+        self.rows: TokenRows = mapped(*files, signals.pad_token_id)
         self.row_hashes: np.ndarray = np.load(signals.path(split.row_hashes))  # (rows,) S16
         self.labels: np.ndarray = np.load(signals.path(split.labels))  # (rows,) int64, -1 without gold
         self.logits: np.ndarray = np.load(signals.path(split.logits), mmap_mode="r")  # (rows, classes) float32

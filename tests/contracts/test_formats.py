@@ -47,7 +47,7 @@ def test_every_format_keeps_the_contract(name: str) -> None:
 def test_every_exporter_of_a_format_writes_what_its_runtime_reads(name: str, tmp_path: Path) -> None:
     layout, options = registry.load(FORMATS, name), registry.load(FORMATS, name).Options(format=name)
     torch.manual_seed(0)
-    model = StaticClassifier(VOCAB, 16, 8, LABELS, "bert").eval()
+    model = StaticClassifier(VOCAB, 16, 8, LABELS).eval()
     model.save(tmp_path)
     write_tokenizer(tmp_path)
     relative = layout.file_for("float32")
@@ -109,7 +109,7 @@ def test_the_recipe_may_name_the_exporter(word: Any, tried: int) -> None:
 @pytest.mark.parametrize("opset", [17, 18, 21])
 @pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
 def test_the_file_speaks_an_operator_set_that_the_runtime_reads(opset: int, exporter: str, tmp_path: Path) -> None:
-    model = StaticClassifier(VOCAB, 8, 4, LABELS, "bert").eval()
+    model = StaticClassifier(VOCAB, 8, 4, LABELS).eval()
     options = sound().Options(format="onnx", opset=opset)
     written, ir_version = sound().write(model, tmp_path / "onnx" / "model.onnx", exporter, options, {})
     assert 17 <= written <= 21

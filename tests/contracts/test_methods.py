@@ -22,7 +22,7 @@ VOCAB, WIDTH, HIDDEN = 50, 16, 8
 
 def small_model() -> StaticClassifier:
     torch.manual_seed(0)
-    return StaticClassifier(VOCAB, WIDTH, HIDDEN, ("negative", "positive"), "bert")
+    return StaticClassifier(VOCAB, WIDTH, HIDDEN, ("negative", "positive"))
 
 
 def faults(name: str, module: Any) -> list[str]:

@@ -42,11 +42,9 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
     import torch
 
     from edgedistill.models.classifier import StaticClassifier
-    from edgedistill.models.config_json import read_config
 
-    config = read_config(teacher)
     vectors = _token_vectors(teacher, labels, options.dimensions, folder)
-    model = StaticClassifier(len(vectors), options.dimensions, options.hidden_size, labels, config["model_type"])
+    model = StaticClassifier(len(vectors), options.dimensions, options.hidden_size, labels)
     with torch.no_grad():
         model.embedding.weight.copy_(torch.from_numpy(vectors))
     return model

@@ -61,12 +61,18 @@ def needs(options: Options) -> dict[str, Any]:
 def quantize(model: Any, options: Options) -> Iterator[tuple[str, RowQuantized]]:
     """Yield (module name, its weight quantized by rows) for every embedding table and large linear layer of `model`.
 
-    Rows are output channels of a linear layer and entries of a table.
+    A table or layer that the model reads by its weight, without calling it, stays float. Rows are output channels of a
+    linear layer and entries of a table.
     """
     from torch import nn
 
+    from edgedistill.quantize.methods._called import called
+
     limit = REDUCED_RANGE if decide_range(options)[0] else FULL_RANGE
+    exchangeable = called(model)
     for name, module in model.named_modules():
+        if name not in exchangeable:
+            continue
         if isinstance(module, nn.Linear) and module.weight.numel() >= options.min_weights:
             yield name, quantize_rows(module.weight.detach().numpy(), limit)
         elif isinstance(module, nn.Embedding) and options.embeddings:

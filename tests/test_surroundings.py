@@ -10,15 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from finished_build import called, environment
+from safetensors.numpy import save_file
 from tiny_build import RECIPE
 
-from edgedistill import named_files, recipe_file
+from edgedistill import surroundings
 from edgedistill.errors import RecipeError
 
 ROLES = ("train", "other")
-HEADLESS: dict[str, Any] = {"model_type": "bert", "architectures": ["BertModel"], "max_position_embeddings": 64}
+HEADLESS: dict[str, Any] = {
+    "model_type": "bert", "architectures": ["BertModel"], "max_position_embeddings": 64, "vocab_size": 99,
+    "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 6,
+}  # fmt: skip
 HEADED = HEADLESS | {
     "architectures": ["BertForSequenceClassification"], "id2label": {"0": "negative", "1": "positive"},
 }  # fmt: skip
@@ -32,16 +37,15 @@ def write(folder: Path, text: str = RECIPE, config: Any = HEADLESS) -> Path:
         (folder / f"{name}.jsonl").write_text('{"text": "a", "label": "b"}\n', encoding="utf-8")
     (folder / "teacher").mkdir()
     (folder / "teacher" / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "teacher" / "model.safetensors").touch()
+    save_file({"a": np.zeros(1)}, folder / "teacher" / "model.safetensors")
     (folder / "tiny.yaml").write_text(text, encoding="utf-8")
     return folder / "tiny.yaml"
 
 
 def problems(file: Path) -> list[str]:
     """Return what is wrong, `line: key: text`."""
-    recipe = recipe_file.load(file)
     try:
-        named_files.check(recipe, file)
+        surroundings.load(file)
     except RecipeError as error:
         lines = str(error).splitlines()
     else:
@@ -145,7 +149,7 @@ def test_a_head_whose_labels_have_no_order_is_told(tmp_path: Path, names: Any) -
     ],
 )
 def test_the_longest_input_is_what_the_model_has_positions_for(config: dict[str, Any], longest: int | None) -> None:
-    assert named_files.longest_input(config) == longest
+    assert surroundings.longest_input(config) == longest
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "electra", "distilbert"])
@@ -156,7 +160,7 @@ def test_the_longest_input_is_what_transformers_can_read(architecture: str, tmp_
     from edgedistill.models.config_json import read_config
 
     model = write_model(tmp_path, architecture)
-    longest = named_files.longest_input(read_config(tmp_path))
+    longest = surroundings.longest_input(read_config(tmp_path))
     assert longest is not None
     model(input_ids=torch.full((1, longest), 5))
     with pytest.raises((IndexError, RuntimeError)):

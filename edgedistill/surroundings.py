@@ -1,4 +1,4 @@
-"""What a recipe must agree on with the files that it names, before a build starts.
+"""What a recipe must agree on with its surroundings before a build starts: the files that it names, this machine.
 
 Cheap: no file of data is read, an archive is looked into and not unpacked, and the hub is not asked. What only reading
 can tell, such as a missing column, a build tells.
@@ -8,21 +8,23 @@ import json
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from edgedistill import recipe_file
+from edgedistill import recipe_file, registry
 from edgedistill.corpus.sources._file import existing
 from edgedistill.errors import DataError, ModelError
 from edgedistill.models.config_json import has_head, labels_in, read_config
 from edgedistill.models.resolve import PICKLES, resolve
 from edgedistill.recipe import Recipe
-from edgedistill.recipe_sections import DataOptions, ModelReference
+from edgedistill.recipe_sections import BenchmarkOptions, DataOptions, ModelReference
 
 Found = Iterator[tuple[str, str]]
+TARGETS = "edgedistill.targets"
 MOST_LABELS_SHOWN = 10
 POSITIONS_AFTER_PADDING = {
     "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
@@ -31,18 +33,28 @@ POSITIONS_AFTER_PADDING = {
 """Kinds of model that number their tokens from the padding's id + 1, as RoBERTa did in fairseq."""
 
 
-def check(recipe: Recipe, file: Path) -> None:
-    """Check a recipe against the files that it names.
-
-    Args:
-        recipe: what `file` holds.
-        file: of the recipe; relative paths start from its folder.
+def load(file: Path) -> Recipe:
+    """Return the recipe that `file` holds, held against what it names; relative paths start from its folder.
 
     Raises:
-        RecipeError: with one line per problem.
+        RecipeError: with one line per problem, those of the recipe alone among them.
     """
-    base = file.absolute().parent
-    recipe_file.refuse(file, [*_data_problems(recipe.data, base), *_teacher_problems(recipe, base)])
+    return recipe_file.load(file, partial(problems, base=file.absolute().parent))
+
+
+def problems(sections: Mapping[str, Any], base: Path) -> Found:
+    """Yield (key path, what is wrong) for every valid section that does not fit its surroundings.
+
+    Args:
+        sections: by name; what is not valid is left out, and nothing is said of it.
+        base: the folder that relative paths start from.
+    """
+    if "data" in sections:
+        yield from _data_problems(sections["data"], base)
+    if "teacher" in sections:
+        yield from _teacher_problems(sections["teacher"], sections.get("task"), sections.get("student"), base)
+    if "benchmark" in sections:
+        yield from _target_problems(sections["benchmark"])
 
 
 def head_labels(config: dict[str, Any]) -> tuple[str, ...] | None:
@@ -93,17 +105,13 @@ def _data_problems(data: DataOptions, base: Path) -> Found:
                 yield f"data.{role}.file", f"{base / file} cannot be read ({error.strerror}); mend that, or the name"
 
 
-def _teacher_problems(recipe: Recipe, base: Path) -> Found:
-    teacher: Any = recipe.teacher
-    task: Any = recipe.task
+def _teacher_problems(teacher: Any, task: Any, student: Any, base: Path) -> Found:
     reference = getattr(teacher, "model", None)
     if not isinstance(reference, ModelReference) or reference.hub is not None:
         return
     place = next(name for name in ("path", "package", "archive") if getattr(reference, name) is not None)
     try:
-        config = (
-            _archived_config(reference, base) if place == "archive" else read_config(resolve(reference, base, base))
-        )
+        config = _archived_config(reference, base) if place == "archive" else _config_of(resolve(reference, base, base))
         known = head_labels(config)
     except ModelError as error:
         yield f"teacher.model.{place}", str(error)
@@ -112,14 +120,52 @@ def _teacher_problems(recipe: Recipe, base: Path) -> Found:
         yield f"teacher.model.{place}", f"{error.filename} cannot be read ({error.strerror}); mend that, or the name"
         return
     if teacher.fit is None:
-        yield from _head_problems(known, task.labels)
+        yield from _head_problems(known, None if task is None else task.labels)
+    if task is not None and student is not None:
+        yield from _student_problems(student, config, task.max_length)
     longest = longest_input(config)
-    if longest is not None and task.max_length > longest:
+    if task is not None and longest is not None and task.max_length > longest:
         yield (
             "task.max_length",
             f"{task.max_length} tokens are more than the {longest} that the teacher has positions for; "
             f"write {longest} or less",
         )
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's config.json, once every weights file has been seen to be as long as it says it is."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{file} is damaged ({error}); fetch it again") from error
+    return read_config(folder)
+
+
+def _student_problems(student: Any, config: dict[str, Any], max_length: int) -> Found:
+    """Yield what keeps the student from being made of this teacher, as counting it shows."""
+    kind = registry.load("edgedistill.models.students", student.kind)
+    try:
+        kind.anatomy(student, config, 2, max_length)
+    except ModelError as error:
+        yield "student", str(error)
+    except (AttributeError, KeyError) as error:
+        yield (
+            "teacher.model",
+            f"config.json does not say all sizes of a text encoder ({error}); name another checkpoint",
+        )
+
+
+def _target_problems(benchmark: BenchmarkOptions) -> Found:
+    """Yield what this machine lacks to be measured on as the target."""
+    if benchmark.target in registry.names(TARGETS):
+        target, host = (registry.load(TARGETS, name).target() for name in (benchmark.target, "host"))
+        lacking = target.lacking_on(host)
+        if lacking is not None:
+            yield "benchmark.target", f"'{target.name}' cannot be measured here: this machine {lacking}; write host"
 
 
 def _head_problems(known: tuple[str, ...] | None, labels: tuple[str, ...] | None) -> Found:
