@@ -1,8 +1,11 @@
 """The `edgedistill` command, and `python -m edgedistill`."""
 
 import io
+import os
 import signal
 import sys
+
+INTERRUPTED = 130
 
 
 def start() -> None:
@@ -19,7 +22,18 @@ def start() -> None:
         main()
     except KeyboardInterrupt:  # before the command line could take it; afterwards it tells more
         sys.stderr.write("error: interrupted; nothing was lost, and the same command goes on from there\n")
-        sys.exit(130)
+        _end(INTERRUPTED)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            _end(INTERRUPTED)
+        raise
+
+
+def _end(code: int) -> None:
+    """End with this code for certain: Python, interrupted in the middle of `exec`, would end by the signal instead."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

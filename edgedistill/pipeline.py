@@ -31,6 +31,7 @@ from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signa
 V = TypeVar("V", bound=StageValue)
 TRAINERS = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy")
 _MISSES = {"FAIL": "misses", "INCONCLUSIVE": "does not prove"}
+TEACHING = ("train", "validation")  # splits that a teacher is fitted on
 VERBS = ("distill", "quantize", "export", "bench", "report")
 
 
@@ -63,11 +64,13 @@ def recipe_sha256(recipe: Recipe) -> str:
     return sha256_of_text(canonical_json({name: sections[name] for name in DECIDES_THE_FILES}))
 
 
-def stages(recipe: Recipe, base: Path) -> dict[str, Stage]:
+def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
     """Return every stage of the recipe, in order, by name.
 
     Args:
         base: folder of the recipe's file; relative paths start there.
+        run: where the corpus may be finished; then the teacher depends on the texts that it is fitted on, and no
+            longer on all that the corpus was made from: a further challenge set does not fit it anew.
     """
     made: dict[str, Stage] = {}
 
@@ -84,9 +87,11 @@ def stages(recipe: Recipe, base: Path) -> dict[str, Stage]:
         teacher_labels=None if getattr(recipe.teacher, "fit", None) else kind.digest(recipe.teacher, base),
         versions=versions("datasets", "datasketch", "pyarrow"),
     )  # fmt: skip
+    reads = _read_by_the_teacher(made["corpus"], run)
     add(
-        "teacher", "distill", ("teachers", *shared), ("corpus",),
-        teacher=recipe.teacher, task=recipe.task, files=kind.digest(recipe.teacher, base), versions=trainers,
+        "teacher", "distill", ("teachers", *shared), () if reads else ("corpus",),
+        teacher=recipe.teacher, task=recipe.task, files=kind.digest(recipe.teacher, base), train_and_validation=reads,
+        versions=trainers,
     )  # fmt: skip
     add(
         "signals",
@@ -126,13 +131,21 @@ def stages(recipe: Recipe, base: Path) -> dict[str, Stage]:
     return made
 
 
+def _read_by_the_teacher(corpus: Stage, run: Run) -> str | None:
+    """Return a hash of the labels and the splits that a teacher is fitted on; None while the corpus is unknown."""
+    if not run.finished(corpus.name, corpus.needs):
+        return None
+    value = Corpus.load(run.folder_of(corpus.name, corpus.needs))
+    return sha256_of_text(canonical_json([value.labels, *(value.splits[name].sha256 for name in TEACHING)]))
+
+
 def plan(recipe: Recipe, base: Path, out: Path) -> tuple[PlannedStage, ...]:
     """Return what a build would do, stage by stage; nothing is computed and nothing is written."""
     run = Run(out / recipe.name)
     run.check_ours()
     guessed = planning.guesses(recipe, base, anatomy(recipe, base))
     planned = []
-    for stage in stages(recipe, base).values():
+    for stage in stages(recipe, base, run).values():
         folder, finished = run.folder_of(stage.name, stage.needs), run.finished(stage.name, stage.needs)
         seconds, size_bytes = planning.cost(folder, stage.name, guessed.get(stage.name))
         why = () if finished else run.why(stage.name, stage.needs)
@@ -157,7 +170,7 @@ def build(recipe: Recipe, base: Path, out: Path, until: str = "report", *, stric
     """
     run = Run(out / recipe.name)
     with run.locked():
-        named = stages(recipe, base)
+        named = stages(recipe, base, run)
         where = f"# with every default; relative paths start from {base.absolute()}\n"
         write_changed(run.root / "recipe.yaml", where + dump(recipe))
         return _Build(recipe, base, run, named, strict).until(until)
@@ -230,6 +243,7 @@ class _Build:
             )
 
         corpus = self.once("corpus", collect, Corpus)
+        self.named = stages(recipe, base, self.run)  # now that the corpus is known
         teacher = self.once("teacher", lambda folder: kind.prepare(recipe.teacher, task, corpus, base, folder), Teacher)
         signals = self.once("signals", record, Signals)
         student = self.once("student", distill, Student)

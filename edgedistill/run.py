@@ -35,7 +35,11 @@ from edgedistill.values import StageValue
 
 V = TypeVar("V", bound=StageValue)
 MARK = "run.json"
-ONLY_HASHES = ("code", "recipe_sha256")  # needs that stand for much else, and say nothing of what changed
+ONLY_HASHES = (
+    "code",
+    "recipe_sha256",
+    "train_and_validation",
+)  # needs that stand for much else, and say nothing of what changed
 HASH = re.compile(r"[0-9a-f]{16}|[0-9a-f]{64}")
 
 

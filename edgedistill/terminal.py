@@ -102,6 +102,8 @@ def _reason(difference: str) -> str:
     key = difference.partition(":")[0]
     if key == "code":
         return "edgedistill's own code for it changed"
+    if key == "train_and_validation":
+        return "other texts in train or validation"
     return f"{key.removeprefix('after.')} runs again" if key.startswith("after.") else difference
 
 

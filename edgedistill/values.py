@@ -75,6 +75,7 @@ class Split(Value):
     exact_duplicates_removed: int = Field(ge=0)
     near_duplicates_removed: int = Field(ge=0)
     conflicting_rows_removed: int = Field(ge=0, description="Same text, different labels: no one can be right on both.")
+    empty_rows_removed: int = Field(ge=0, description="Texts of white space alone: nothing to learn from or to judge.")
     sha256: Sha256
 
 
@@ -123,6 +124,9 @@ class Training(Value):
     steps: int
     seconds: float = Field(description="Wall time of training, over all interruptions.")
     rows: int
+    seed: int
+    device: str = Field(description="cpu, cuda, mps: another one sums in another order.")
+    threads: int = Field(description="PyTorch's on the CPU; with another number the last bits of the weights differ.")
 
 
 class Check(Value):

@@ -47,8 +47,8 @@ class Finished:
 
     def stage(self, name: str) -> Path:
         """Return the folder of one stage, finished or not."""
-        needs = pipeline.stages(load(self.recipe), self.recipe.parent)[name].needs
-        return Run(self.run).folder_of(name, needs)
+        run = Run(self.run)
+        return run.folder_of(name, pipeline.stages(load(self.recipe), self.recipe.parent, run)[name].needs)
 
     def value(self, name: str) -> Any:
         """Return what a finished stage said."""

@@ -57,7 +57,7 @@ def training() -> Training:
         )
         for i in range(1, 7)
     )
-    return Training(curve=curve, best_epoch=5, steps=1200, seconds=64.0, rows=6400)
+    return Training(curve=curve, best_epoch=5, steps=1200, seconds=64.0, rows=6400, seed=0, device="cpu", threads=2)
 
 
 def quantized_model(method: str) -> QuantizedModel:
@@ -119,6 +119,7 @@ def corpus(labels: tuple[str, ...], splits: tuple[str, ...]) -> Corpus:
             exact_duplicates_removed=11,
             near_duplicates_removed=4,
             conflicting_rows_removed=1,
+            empty_rows_removed=0,
             sha256=digest(i),
         )
         for i, name in enumerate(names)

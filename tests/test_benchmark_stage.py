@@ -69,7 +69,8 @@ def make_corpus(folder: Path) -> Corpus:
         pq.write_table(pa.table(columns), folder / f"{split}.parquet")
         splits[split] = Split(
             file=f"{split}.parquet", rows=len(rows), labelled_rows=len(rows), label_counts={},
-            exact_duplicates_removed=0, near_duplicates_removed=0, conflicting_rows_removed=0, sha256=SHA,
+            exact_duplicates_removed=0, near_duplicates_removed=0, conflicting_rows_removed=0, empty_rows_removed=0,
+            sha256=SHA,
         )  # fmt: skip
     return place(Corpus(labels=LABELS, splits=splits, overlaps=(), near_duplicate_rule="", sources={}), folder)
 
@@ -104,9 +105,10 @@ def make_signals(folder: Path, model: LoadedModel) -> Signals:
 
 
 def make_student(folder: Path, model: LoadedModel) -> Student:
+    trained = Training(curve=(), best_epoch=1, steps=1, seconds=1, rows=1, seed=0, device="cpu", threads=1)
     student = Student(
         kind="static", checkpoint="checkpoint", initialised_from="nothing", parameters=1, weights_bytes=1,
-        flops_per_token=1, training=Training(curve=(), best_epoch=1, steps=1, seconds=1, rows=1), preflight=(),
+        flops_per_token=1, training=trained, preflight=(),
         evaluation=evaluation(folder, lambda split: in_length_order(model, TEXTS[split], 16)), weights_sha256=SHA,
     )  # fmt: skip
     return place(student, folder)

@@ -267,9 +267,9 @@ def bare(rows: list[Pair]) -> list[Pair]:
         ({"train": sentences(99)[::2]}, LABELS, "train has only the label 'bad'; it needs rows of at least two"),
         ({"train": sentences(99), "test": sentences(40, 1)[::2]}, None, "test has only the label 'bad'"),
         ({"train": sentences(30), "test": sentences(9, 1)}, None,
-         "validation has [0-7] rows after .* and needs 8; give more"),
+         "validation has [0-7] rows left and needs 8; .*; give more"),
         ({"train": sentences(300), "calibration": sentences(9)[:1], "test": sentences(300)[:100]}, None,
-         "calibration has 0 rows after duplicates and overlaps were removed, and needs 1"),
+         "calibration has 0 rows left and needs 1; of its source"),
     ],
 )  # fmt: skip
 def test_data_that_cannot_be_used_is_told_with_its_cure(

@@ -18,9 +18,11 @@ from edgedistill.benchmark import stage as benchmarking
 from edgedistill.errors import GateError
 from edgedistill.recipe_file import load
 from edgedistill.results import BenchmarkResult
+from edgedistill.run import Run
 from edgedistill.targets._target import Target
 
 PACKAGE = ROOT / "edgedistill"
+NEW = Run(Path("no-such-run"))  # nothing is finished there
 REPORT = {"report"}
 BENCHMARK = {"benchmark"} | REPORT
 EXPORT = {"export-onnx"} | BENCHMARK
@@ -36,7 +38,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def fingerprints(file: Path) -> dict[str, str]:
-    return {name: stage.fingerprint for name, stage in pipeline.stages(load(file), file.parent).items()}
+    return {name: stage.fingerprint for name, stage in pipeline.stages(load(file), file.parent, NEW).items()}
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +186,11 @@ def uncovered(stages: dict[str, pipeline.Stage], name: str) -> set[str]:
 
 def test_the_code_of_a_stage_names_all_that_it_runs(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "code_of", lambda *rooms: " ".join(rooms))
-    stages = pipeline.stages(load(written), written.parent)
+    stages = pipeline.stages(load(written), written.parent, NEW)
     assert stages.keys() == MODULES.keys()
     assert {name: uncovered(stages, name) for name in stages} == {name: set() for name in stages}
     monkeypatch.setattr(pipeline, "code_of", lambda *rooms: " ".join(room for room in rooms if room != "runtimes"))
-    assert uncovered(pipeline.stages(load(written), written.parent), "benchmark"), "a room left out is seen"
+    assert uncovered(pipeline.stages(load(written), written.parent, NEW), "benchmark"), "a room left out is seen"
 
 
 def test_another_cpu_runs_again_what_was_rounded_for_it(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,8 +209,9 @@ def test_another_cpu_runs_again_what_was_rounded_for_it(written: Path, monkeypat
 def test_where_it_lies_and_who_asks_does_not_matter(finished: Finished, tmp_path: Path) -> None:
     code = (
         "import json, sys; from pathlib import Path; from edgedistill import pipeline; "
-        "from edgedistill.recipe_file import load; file = Path(sys.argv[1]); "
-        "print(json.dumps({n: s.fingerprint for n, s in pipeline.stages(load(file), file.absolute().parent).items()}))"
+        "from edgedistill.recipe_file import load; from edgedistill.run import Run; file = Path(sys.argv[1]); "
+        "stages = pipeline.stages(load(file), file.absolute().parent, Run(Path('no-such-run'))); "
+        "print(json.dumps({n: s.fingerprint for n, s in stages.items()}))"
     )
     copy = finished.copied(tmp_path)
     said = [

@@ -18,7 +18,7 @@ Rajaraman, Ullman 2014, "Mining of Massive Datasets", section 3.4 (banding).
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -58,6 +58,7 @@ class Thinned:
     exact_removed: int = 0
     near_removed: int = 0
     conflicting_removed: int = 0
+    empty_removed: int = 0
 
 
 def normalised(text: str) -> str:
@@ -78,13 +79,14 @@ def similarity(key: str, other: str) -> float:
 
 
 def merge_exact(rows: Iterable[Row]) -> Thinned:
-    """Keep one row of each text; none where its labels contradict each other.
+    """Keep one row of each text; none where its labels contradict each other, and none of a text without a letter.
 
     A labelled row is kept before an unlabelled one, and then the one whose text comes first in code point order.
     """
     same: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
         same[row.key].append(row)
+    empty = len(same.pop("", []))
     kept, exact, conflicting = [], 0, 0
     for group in same.values():
         if len({row.label for row in group} - {-1}) > 1:
@@ -92,7 +94,8 @@ def merge_exact(rows: Iterable[Row]) -> Thinned:
         else:
             kept.append(min(group, key=lambda row: (-row.label, row.text)))
             exact += len(group) - 1
-    return Thinned(sorted(kept, key=lambda row: row.rank), exact_removed=exact, conflicting_removed=conflicting)
+    kept.sort(key=lambda row: row.rank)
+    return Thinned(kept, exact_removed=exact, conflicting_removed=conflicting, empty_removed=empty)
 
 
 def signatures(keys: Iterable[str], advance: Callable[[int], None]) -> dict[str, "MinHash"]:
@@ -151,5 +154,4 @@ def thin_near(thinned: Thinned, index: Index, advance: Callable[[int], None]) ->
             index.keep(row.key)
             kept.append(row)
     kept.sort(key=lambda row: row.rank)
-    removed = len(thinned.rows) - len(kept)
-    return Thinned(kept, thinned.exact_removed, removed, thinned.conflicting_removed)
+    return replace(thinned, rows=kept, near_removed=len(thinned.rows) - len(kept))

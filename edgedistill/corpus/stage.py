@@ -65,8 +65,8 @@ def collect(data: DataOptions, labels: tuple[str, ...] | None, base: Path, folde
     _check_gold(pools)
     splits, thinned, overlaps = _separate(pools, data)
     splits["train"] = sorted(splits["train"] + splits.pop(UNLABELLED, []), key=lambda row: row.rank)
-    _check_rows(splits, found)
     nothing = Thinned([])
+    _check_rows(splits, {name: thinned.get(name, thinned["train"]) for name in splits}, found)
     return Corpus(
         labels=found,
         splits={name: _write(rows, thinned.get(name, nothing), found, name, folder) for name, rows in splits.items()},
@@ -143,24 +143,39 @@ def _separate(
         train, pool = thinned["train"], thinned[UNLABELLED]
         thinned["train"] = Thinned(
             train.rows,
-            train.exact_removed + pool.exact_removed,
-            train.near_removed + pool.near_removed,
-            train.conflicting_removed,
+            exact_removed=train.exact_removed + pool.exact_removed,
+            near_removed=train.near_removed + pool.near_removed,
+            conflicting_removed=train.conflicting_removed,
+            empty_removed=train.empty_removed + pool.empty_removed,
         )
     return splits, thinned, overlaps
 
 
-def _check_rows(splits: Mapping[str, list[Row]], labels: tuple[str, ...]) -> None:
+def _check_rows(splits: Mapping[str, list[Row]], thinned: Mapping[str, Thinned], labels: tuple[str, ...]) -> None:
+    """Check that every split is large enough for its purpose.
+
+    Args:
+        splits: what is left.
+        thinned: split -> what was removed from the source that it comes from.
+        labels: class names.
+    """
     for split, rows in splits.items():
         fewest = FEWEST_ROWS if split in ("train", "validation", "test") else 1
         if len(rows) < fewest:
             raise DataError(
-                f"{split} has {len(rows)} rows after duplicates and overlaps were removed, and needs {fewest}; "
+                f"{split} has {len(rows)} rows left and needs {fewest}; of its source {_told(thinned[split])}; "
                 f"give more rows, a file of its own as data.{split}, or a larger share in data.split"
             )
         used = {row.label for row in rows} - {-1}
         if split in ("train", "test") and len(used) == 1:
             raise DataError(f"{split} has only the label {labels[used.pop()]!r}; it needs rows of at least two labels")
+
+
+def _told(thinned: Thinned) -> str:
+    return (
+        f"{thinned.exact_removed} exact and {thinned.near_removed} near duplicates, {thinned.conflicting_removed} rows "
+        f"with contradicting labels and {thinned.empty_removed} empty texts were removed"
+    )
 
 
 def _write(rows: list[Row], thinned: Thinned, labels: tuple[str, ...], split: str, folder: Path) -> Split:
@@ -185,6 +200,7 @@ def _write(rows: list[Row], thinned: Thinned, labels: tuple[str, ...], split: st
         exact_duplicates_removed=thinned.exact_removed,
         near_duplicates_removed=thinned.near_removed,
         conflicting_rows_removed=thinned.conflicting_removed,
+        empty_rows_removed=thinned.empty_removed,
         sha256=sha256_of(folder / file),
     )
 

@@ -21,13 +21,17 @@ def splits(corpus: Corpus) -> Table:
         "Exact duplicates",
         "Near duplicates",
         "Conflicting",
+        "Empty",
     )
     rows = []
     for name in ("train", "validation", "calibration", *corpus.evaluation_splits):
         split = corpus.splits[name]
         counts = split.label_counts.values()
         spread = f"{count(min(counts))} to {count(max(counts))}" if counts else missing("no row has a label")
-        removed = (split.exact_duplicates_removed, split.near_duplicates_removed, split.conflicting_rows_removed)
+        removed = (
+            split.exact_duplicates_removed, split.near_duplicates_removed, split.conflicting_rows_removed,
+            split.empty_rows_removed,
+        )  # fmt: skip
         rows.append(
             row(split_title(name), count(split.rows), count(split.labelled_rows), spread, *(count(n) for n in removed))
         )
@@ -70,7 +74,8 @@ def _training(training: Training) -> str:
     epochs = len(training.curve)
     return (
         f"{count(training.rows)} texts, {count(training.steps)} steps, {duration(training.seconds)}, "
-        f"epoch {training.best_epoch} of {epochs} kept"
+        f"epoch {training.best_epoch} of {epochs} kept, seed {training.seed}, "
+        f"on {training.device} with {training.threads} thread(s)"
     )
 
 

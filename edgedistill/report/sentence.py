@@ -64,14 +64,14 @@ def summarise(evidence: Evidence, lines: Sequence[BudgetLine], recommended: str 
     subject = find(benchmark, recommended)
     if subject is None:
         nothing = "Nothing was exported, so there is nothing to ship."
-        return Summary(nothing, "", "", "", _controls(evidence), _trust(benchmark), "")
+        return Summary(nothing, "", "", "", _controls(evidence), _trust(evidence), "")
     return Summary(
         headline=_headline(benchmark, subject),
         cost=_cost(way_to(benchmark, subject.name), metric_of(benchmark)),
         speed=_speed(subject),
         domains=_domains(subject),
         controls=_controls(evidence),
-        trust=_trust(benchmark),
+        trust=_trust(evidence),
         budget=_budget([line for line in lines if line.subject == subject.name]),
     )
 
@@ -221,9 +221,21 @@ def _controls(evidence: Evidence) -> str:
         return f"Without controls nobody can tell distillation from quality that comes for free: {reason}."
     told = [_against(comparison) for comparison in comparisons if comparison.control != "majority"]
     told += [_against(comparison) for comparison in comparisons if _unbeaten_majority(comparison)]
+    told += [text for comparison in comparisons if (text := _unbeaten_by_the_teacher(evidence.benchmark, comparison))]
     if evidence.controls.skipped:
         told.append(f"Not every control ran: {evidence.controls.skipped}.")
     return " ".join(told)
+
+
+def _unbeaten_by_the_teacher(benchmark: BenchmarkResult, comparison: Comparison) -> str:
+    """Return the warning that a cheap baseline does as well as the teacher, whose quality is what is retained."""
+    teacher, cheap = reference(benchmark).quality.get("test"), comparison.quality.get("test")
+    if comparison.control == "no_teacher" or teacher is None or cheap is None or teacher.metric.low > cheap.value:
+        return ""
+    return (
+        f"The teacher itself ({share(teacher.metric)} on the test set) is not clearly better than "
+        f"{control_name(comparison)} ({share(cheap)}): there is little to distil."
+    )
 
 
 def _unbeaten_majority(comparison: Comparison) -> bool:
@@ -248,15 +260,21 @@ def _against(comparison: Comparison) -> str:
     return f"{text}, though better on {listed(wins)}." if wins else f"{text}."
 
 
-def _trust(benchmark: BenchmarkResult) -> str:
+def _trust(evidence: Evidence) -> str:
+    """Return whether the measurements are valid, and what their intervals do not cover."""
+    benchmark, seed = evidence.benchmark, evidence.student.training.seed
     environment, validity = benchmark.environment, benchmark.validity
     where = (
         f"{environment.target}, which is emulated, not the device itself" if environment.emulated else environment.cpu
     )
     if validity.valid:
-        return f"Measurements are valid: {benchmark.rounds} interleaved rounds on {where}."
-    doubtful = "any number here, quality included" if validity.wrong else "times"
-    return f"Do not rely on {doubtful} ({where}): {reasons(validity)}."
+        said = f"Measurements are valid: {benchmark.rounds} interleaved rounds on {where}."
+    else:
+        doubtful = "any number here, quality included" if validity.wrong else "times"
+        said = f"Do not rely on {doubtful} ({where}): {reasons(validity)}."
+    return (
+        f"{said} Intervals cover the choice of texts; every model was trained once (seed {seed}), and seeds differ too."
+    )
 
 
 def _budget(lines: Sequence[BudgetLine]) -> str:

@@ -1,7 +1,8 @@
 """The training loop: AdamW, warm-up and cosine decay, clipping, early stopping, the best epoch kept, resumable.
 
 Nothing in a training depends on when it was interrupted: batches come from (seed, epoch), random numbers from
-(seed, step), the learning rate from the step, and all else is in the checkpoint.
+(seed, step), the learning rate from the step, and all else is in the checkpoint. (Not so under fp16: the factor that
+accelerate scales gradients by starts anew.)
 """
 
 import math
@@ -95,8 +96,9 @@ def train(
     bare.eval()
     curve = tuple(Epoch.model_validate(epoch) for epoch in position.curve)
     return Training(
-        curve=curve, best_epoch=position.best_epoch, steps=position.step, seconds=position.seconds, rows=len(rows)
-    )
+        curve=curve, best_epoch=position.best_epoch, steps=position.step, seconds=position.seconds, rows=len(rows),
+        seed=options.seed, device=accelerator.device.type, threads=torch.get_num_threads(),
+    )  # fmt: skip
 
 
 def _accelerator(options: TrainingOptions) -> Accelerator:
