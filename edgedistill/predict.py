@@ -30,7 +30,7 @@ class Prediction:
         if not as_json:
             return f"{self.label}\t{probability:.4f}\t{' '.join(self.text.split())}"
         said = {"text": self.text, "label": self.label, "probability": probability, "probabilities": self.probabilities}
-        return json.dumps(said, ensure_ascii=False)
+        return json.dumps(said, ensure_ascii=False).replace("\u2028", "\\u2028").replace("\x85", "\\u0085")
 
 
 def lines_of(file: TextIO) -> Iterator[str]:

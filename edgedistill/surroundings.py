@@ -151,7 +151,8 @@ def _student_problems(student: Any, config: dict[str, Any], max_length: int) -> 
     try:
         kind.anatomy(student, config, 2, max_length)
     except ModelError as error:
-        yield "student", str(error)
+        key, _, text = str(error).partition(": ")  # the error begins with the key that it is about
+        yield key, text
     except (AttributeError, KeyError) as error:
         yield (
             "teacher.model",

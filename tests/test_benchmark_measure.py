@@ -1,6 +1,6 @@
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -81,6 +81,89 @@ def test_warm_up_runs_at_least_twice_and_then_for_a_while() -> None:
     measure.warm_up(fast, [["x"], ["y"], ["z"]])
     assert slow.asked == ["x", "y"]
     assert set(fast.asked) == {"x", "y", "z"}
+
+
+class Clock:
+    """Time that passes only where somebody takes it, and what was done in it."""
+
+    def __init__(self) -> None:
+        self.now_s, self.done = 0.0, list[str]()
+
+    def take(self, seconds: float, what: str) -> None:
+        self.now_s += seconds
+        self.done.append(what)
+
+    def sleep(self, seconds: float) -> None:
+        self.take(seconds, "pause")
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+    def perf_counter_ns(self) -> int:
+        return round(self.now_s * 1e9)
+
+
+ENCODE_S, RUN_S, PAUSE_S, CALLS = 0.25, 0.5, 8.0, 4
+Measure = Callable[..., measure.Samples]
+
+
+def faults(timed: Measure) -> list[str]:
+    """Return what is wrong with the pauses of a timed loop."""
+    clock = Clock()
+
+    class Ticking(Sleeper):
+        def encode(self, texts: Sequence[str]) -> Encoded:
+            clock.take(ENCODE_S, "encode")
+            return {"input_ids": np.array([[len(text)] for text in texts])}
+
+        def run(self, encoded: Encoded) -> np.ndarray:
+            clock.take(RUN_S, "run")
+            return encoded["input_ids"].astype(np.float32)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "time", clock)
+        samples = timed(Ticking(), [["x"], ["y"]], CALLS, 0, PAUSE_S)
+    found = []
+    if clock.done != ["pause", "encode", "run"] * CALLS:
+        found.append("there is one pause before each call")
+    if clock.now_s != CALLS * (PAUSE_S + ENCODE_S + RUN_S):
+        found.append("a pause is as long as asked")
+    if set(samples.whole_ns) != {(ENCODE_S + RUN_S) * 1e9} or set(samples.model_ns) != {RUN_S * 1e9}:
+        found.append("no pause is timed")
+    return found
+
+
+def _without_pauses(model: Sleeper, batches: list[list[str]], calls: int, seconds: float, _: float) -> measure.Samples:
+    return measure.measure(model, batches, calls, seconds)
+
+
+def _pausing_in_the_call(
+    model: Sleeper, batches: list[list[str]], calls: int, seconds: float, pause_s: float
+) -> measure.Samples:
+    encode = model.encode
+
+    def slow(texts: Sequence[str]) -> Encoded:
+        measure.time.sleep(pause_s)
+        return encode(texts)
+
+    model.encode = slow  # type: ignore[method-assign]
+    return measure.measure(model, batches, calls, seconds)
+
+
+def _pausing_once(
+    model: Sleeper, batches: list[list[str]], calls: int, seconds: float, pause_s: float
+) -> measure.Samples:
+    measure.time.sleep(pause_s * calls)
+    return measure.measure(model, batches, calls, seconds)
+
+
+def test_a_pause_stands_before_each_call_and_is_not_timed() -> None:
+    assert faults(measure.measure) == []
+
+
+@pytest.mark.parametrize("broken", [_without_pauses, _pausing_in_the_call, _pausing_once])
+def test_a_loop_without_its_pauses_or_with_pauses_on_the_clock_is_rejected(broken: Measure) -> None:
+    assert faults(broken)
 
 
 def test_the_loop_itself_costs_next_to_nothing() -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ import psutil
 import pytest
 from tiny_artifact import texts, write_onnx
 
-from edgedistill.benchmark import measure, process
+from edgedistill.benchmark import measure, process, worker
 from edgedistill.benchmark.jobs import AnswersJob, LatencyAnswer, LatencyJob
 from edgedistill.errors import StageError
 from edgedistill.provenance import PACKAGE
 from edgedistill.runtimes import onnxruntime
 
 HEAVY = {"torch", "transformers", "pydantic", "onnx", "rich", "datasets", "pandas", "sklearn"}
+THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 TEXTS = texts(32)
 WORKLOADS = {"batch_1": [[text] for text in TEXTS], "batch_8": [TEXTS[i::4] for i in range(4)]}
 
@@ -117,6 +119,53 @@ def test_every_workload_is_warmed_up_before_it_is_timed(fake: LatencyJob) -> Non
         assert calls_so_far - len(timing.whole_ns) >= measure.WARM_UP_CALLS
 
 
+def paused(fake: LatencyJob, pauses_s: dict[str, float]) -> dict[str, bool]:
+    """Return of each workload whether the process that timed it idled that long before every call, off the clock."""
+    found = LatencyAnswer.read(process.run(replace(fake, pauses_s=pauses_s), "fake"))
+    idle_s = {name: timing.noise.wall_s - sum(timing.whole_ns) * 1e-9 for name, timing in found.workloads.items()}
+    return {
+        name: timing.pause_s == pauses_s[name] and idle_s[name] >= PAUSE_S * len(timing.whole_ns)
+        for name, timing in found.workloads.items()
+    }
+
+
+PAUSE_S = 0.01
+
+
+def test_each_workload_has_its_own_pause(fake: LatencyJob) -> None:
+    for spaced in WORKLOADS:
+        assert paused(fake, {name: PAUSE_S * (name == spaced) for name in WORKLOADS}) == {
+            name: name == spaced for name in WORKLOADS
+        }
+
+
+Do = Callable[[Any], Any]
+
+
+def threads_given(do: Do, asked: LatencyJob | AnswersJob) -> set[int]:
+    """Return with how many threads a job loads its model."""
+    given: list[int] = []
+
+    def load(root: Path, file: str, *, threads: int) -> Any:
+        given.append(threads)
+        return onnxruntime.load(root, file, threads=1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "import_module", lambda _name: SimpleNamespace(load=load))
+        do(asked)
+    return set(given)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_model_is_loaded_with_as_many_threads_as_the_job_says(artifact: Path, threads: int) -> None:
+    timed = replace(job(artifact), threads=threads)
+    answered = AnswersJob("onnxruntime", str(artifact), "onnx/model.onnx", threads, {}, batch_size=8, splits={})
+    dos: tuple[tuple[Do, Any], ...] = ((worker.latency, timed), (worker.answers, answered))
+    for do, asked in dos:
+        assert threads_given(do, asked) == {threads}
+        assert threads_given(lambda asked, do=do: do(replace(asked, threads=7)), asked) != {threads}, "it can fail"
+
+
 def imported_by(statement: str) -> set[str]:
     script = f"import sys\n{statement}\nprint(*sys.modules)"
     done = subprocess.run(
@@ -136,7 +185,7 @@ def test_the_measuring_process_imports_its_runtime_and_nothing_heavy() -> None:
     assert imported_by("import edgedistill.results") & HEAVY == {"pydantic"}, "the check can fail"
 
 
-def test_a_fresh_process_runs_this_package_with_these_threads_and_reports_nothing_home(
+def test_a_fresh_process_runs_this_package_and_reports_nothing_home(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
@@ -144,8 +193,19 @@ def test_a_fresh_process_runs_this_package_with_these_threads_and_reports_nothin
     found = process.environment(2)
     assert found["PYTHONPATH"].split(os.pathsep) == [str(PACKAGE.parent), "elsewhere"]
     assert (found["ORT_DISABLE_TELEMETRY"], found["HF_HUB_OFFLINE"]) == ("1", "1")
-    assert (found["OMP_NUM_THREADS"], found["RAYON_NUM_THREADS"], found["TOKENIZERS_PARALLELISM"]) == ("2", "2", "true")
-    assert process.environment(1)["TOKENIZERS_PARALLELISM"] == "false"
+
+
+@pytest.mark.parametrize(("threads", "parallel"), [(1, "false"), (2, "true"), (5, "true")])
+def test_a_fresh_process_has_as_many_threads_as_its_job_says(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, threads: int, parallel: str
+) -> None:
+    for name in THREADS:
+        monkeypatch.setenv(name, "7")
+    says_where_it_is = "import json, os; print(json.dumps(dict(os.environ)))"
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", says_where_it_is))
+    found = process.run(replace(job(artifact), threads=threads), "tiny")
+    assert [found[name] for name in THREADS] == [str(threads)] * 2
+    assert found["TOKENIZERS_PARALLELISM"] == parallel
 
 
 def test_a_process_that_fails_is_an_error_with_the_end_of_what_it_said(tmp_path: Path) -> None:

@@ -117,13 +117,16 @@ def test_a_folder_that_cannot_be_written_is_one_line(read_only: Finished) -> Non
     assert one_line(ended).endswith("name another folder with --out")
 
 
-def test_a_folder_of_somebody_else_is_refused(finished: Finished, tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["build", "plan", "distill"])
+def test_a_folder_of_somebody_else_is_refused(finished: Finished, tmp_path: Path, verb: str) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "thesis.txt").write_text("years of work", encoding="utf-8")
-    ended = called(finished.recipe, tmp_path)
+    ended = called(finished.recipe, tmp_path, verb)
     assert ended.exit_code == 2
     assert "is not empty and was not made by edgedistill" in one_line(ended)
     assert contents(tmp_path) == {"tiny/thesis.txt": b"years of work"}
+    (tmp_path / "tiny" / "thesis.txt").unlink()
+    assert called(finished.recipe, tmp_path, "plan").exit_code == 0, "an empty folder is free"
 
 
 def test_an_edited_stage_is_named(finished: Finished, tmp_path: Path) -> None:

@@ -96,6 +96,13 @@ def test_build_runs_everything_and_out_is_passed_on(recipe: Path, built: list[di
     assert (built[0]["until"], built[0]["out"]) == ("report", Path("elsewhere"))
 
 
+@pytest.mark.parametrize("verb", ["build", "report"])
+def test_strict_is_passed_on(recipe: Path, built: list[dict[str, Any]], verb: str) -> None:
+    for arguments in ((), ("--strict",)):
+        assert call(verb, recipe, *arguments).exit_code == 0
+    assert [asked["strict"] for asked in built] == [False, True]
+
+
 def test_quiet_shows_no_progress(recipe: Path, built: list[dict[str, Any]]) -> None:
     call("build", recipe, "--quiet")
     assert progress._console is None

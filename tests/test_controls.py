@@ -1,15 +1,15 @@
 """Controls see what the student saw, minus the teacher; and nothing of what they are measured on."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LogisticRegression
 from tiny_artifact import LABELS
-from tiny_distill import DISTILL, make_corpus, make_signals, make_teacher, sealed, teacher_options
+from tiny_distill import DISTILL, make_corpus, make_signals, make_teacher, rewritten, sealed, teacher_options
 from tiny_models import write_model
 
 from edgedistill.corpus.read import read
@@ -83,22 +83,15 @@ def test_tfidf_gives_log_probabilities(controls: Controls) -> None:
     assert np.allclose(np.exp(logits(controls, "tfidf_linear")).sum(axis=1), 1.0, atol=1e-5)
 
 
-def with_labels(corpus: Corpus, folder: Path, split: str, seed: int = 0) -> Corpus:
-    """Return a corpus whose labels of one split are shuffled."""
-    shutil.copytree(corpus.folder, folder)
-    file = folder / corpus.splits[split].file
-    table = pq.read_table(file)
-    labels = np.random.default_rng(seed).permutation(table["label"].to_numpy())
-    place = table.column_names.index("label")
-    pq.write_table(table.set_column(place, "label", [labels]), file)
-    return sealed(folder, corpus)
+def shuffled(labels: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(0).permutation(labels)
 
 
 @pytest.mark.parametrize("split", [*EVALUATED, "calibration"])
 def test_what_the_held_out_labels_are_changes_no_answer(
     split: str, controls: Controls, teacher: Teacher, corpus: Corpus, tmp_path: Path
 ) -> None:
-    other = with_labels(corpus, tmp_path / "corpus", split)
+    other = rewritten(corpus, tmp_path / "corpus", "label", shuffled, split)
     signals = make_signals(tmp_path / "signals", teacher, other)
     again = controls_of(tmp_path / "controls", teacher, other, signals)
     assert all(np.array_equal(logits(again, name), logits(controls, name)) for name in NAMES)
@@ -106,7 +99,7 @@ def test_what_the_held_out_labels_are_changes_no_answer(
 
 
 def test_train_labels_change_the_answers(teacher: Teacher, corpus: Corpus, controls: Controls, tmp_path: Path) -> None:
-    other = with_labels(corpus, tmp_path / "corpus", "train")
+    other = rewritten(corpus, tmp_path / "corpus", "label", shuffled, "train")
     signals = make_signals(tmp_path / "signals", teacher, other)
     again = controls_of(tmp_path / "controls", teacher, other, signals)
     assert not any(
@@ -128,6 +121,30 @@ def test_tfidfs_strength_is_the_best_on_validation(
 
     monkeypatch.setattr("sklearn.linear_model.LogisticRegression", Told)
     assert "C=2 chosen on validation" in module._tfidf(corpus, signals, tmp_path).description
+
+
+def unheard(texts: np.ndarray) -> list[str]:
+    """Return other texts, of as many words that nobody else has."""
+    return [" ".join(f"new{i}x{j}" for j, _ in enumerate(text.split())) for i, text in enumerate(texts)]
+
+
+def features(corpus: Corpus, signals: Signals, folder: Path) -> int:
+    """Return how many words and pairs of words TF-IDF has learned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = re.search(r", (\d+) features$", module._tfidf(corpus, signals, folder).description)
+    assert found is not None
+    return int(found[1])
+
+
+def test_tfidf_knows_the_words_of_the_labelled_training_rows_alone(
+    corpus: Corpus, signals: Signals, tmp_path: Path
+) -> None:
+    before = features(corpus, signals, tmp_path)
+    for i, split in enumerate(("validation", *EVALUATED, "calibration")):
+        other = rewritten(corpus, tmp_path / f"corpus {i}", "text", unheard, split)
+        assert features(other, signals, tmp_path / f"tfidf {i}") == before, split
+    train = rewritten(corpus, tmp_path / "train", "text", unheard, "train")
+    assert features(train, signals, tmp_path / "tfidf") != before, "the check can fail"
 
 
 def test_the_student_without_a_teacher_saw_gold_alone(controls: Controls, corpus: Corpus) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 import pytest
 from finished_build import Finished, built, contents
+from tiny_artifact import write_tokenizer
 
 from edgedistill import pipeline, registry
 from edgedistill.errors import StageError
@@ -93,6 +94,46 @@ def test_transformers_knows_its_tokenizer_and_its_labels(finished: Finished) -> 
         ids = tokenizer(text, truncation=True)["input_ids"]
         assert ids == original(text, truncation=True)["input_ids"]
         assert len(ids) <= 32, "the recipe's max_length"
+
+
+LONGEST = 32  # the recipe's max_length
+
+
+def unprepared(root: Path) -> list[str]:
+    """Return what an app that loads the tokenizer's files, and nothing else, would have to do itself."""
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    alone, settings = Tokenizer.from_file(str(root / "tokenizer.json")), root / "tokenizer_config.json"
+    stock = AutoTokenizer.from_pretrained(root, local_files_only=True)(
+        TEXTS, truncation=True, max_length=LONGEST, padding=True
+    )
+    found = []
+    if max(len(alone.encode(text).ids) for text in TEXTS) != LONGEST:
+        found.append("a long text is cut to max_length, and a short one is not lengthened")
+    for batch in (TEXTS, TEXTS[:3]):
+        longest = min(LONGEST, max(len(text.split()) + 2 for text in batch))
+        if {len(one.ids) for one in alone.encode_batch(batch)} != {longest}:
+            found.append(f"{len(batch)} texts are padded to the longest of them")
+    encoded = alone.encode_batch(TEXTS)
+    if [[one.ids, one.attention_mask] for one in encoded] != [
+        [*pair] for pair in zip(stock["input_ids"], stock["attention_mask"], strict=True)
+    ]:
+        found.append("ids and mask are those of transformers")
+    if {"is_local", "local_files_only"} & json.loads(settings.read_text(encoding="utf-8")).keys():
+        found.append("how it was loaded here is nobody's business")
+    return found
+
+
+def test_its_tokenizer_cuts_and_pads_by_itself(finished: Finished, tmp_path: Path) -> None:
+    assert unprepared(finished.artifact) == []
+    write_tokenizer(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"is_local": True}), encoding="utf-8")
+    assert len(unprepared(tmp_path)) == 5, "a tokenizer as a checkpoint has it is seen"
+    (tmp_path / "shared").mkdir()
+    exporting._copy_shared(tmp_path, tmp_path / "shared")
+    assert unprepared(tmp_path / "shared") == []
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -259,6 +259,16 @@ def test_no_tokenizer_is_not_an_empty_one(gone: tuple[str, ...], tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
+def test_a_tokenizer_that_cannot_pad_is_told(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    assert load_tokenizer(tmp_path).pad_token_id is not None
+    edit(tmp_path / "tokenizer_config.json", pad_token=None)
+    with pytest.raises(ModelError, match="has a tokenizer without a padding token; name one as pad_token") as caught:
+        load_tokenizer(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_static_classifier_comes_back_to_the_last_bit(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = StaticClassifier(VOCAB, 8, 6, ("b", "a", "c")).eval()

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished_build import ROOT, Finished, built, contents, environment
+from finished_build import ROOT, Finished, contents, environment
 from tiny_build import HEADED_RECIPE, RECIPE, rows, write_headed_recipe, write_recipe, write_rows
 
 from edgedistill import pipeline, registry
 from edgedistill.benchmark import stage as benchmarking
-from edgedistill.errors import GateError
 from edgedistill.recipe_file import load
 from edgedistill.results import BenchmarkResult
 from edgedistill.run import Run
@@ -260,17 +258,6 @@ def unmeasured(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmarking, "benchmark", benchmark)
 
 
-@pytest.fixture
-def uncertain(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `unmeasured`, but that so few items were seen that half of the quality may be lost, or none."""
-    said = BenchmarkResult.load(finished.stage("benchmark")).model_dump(mode="json")
-    for subject in said["subjects"]:
-        for quality in subject["quality"].values():
-            quality["retained"] |= {"low": 0.5, "high": 1.5}
-    measured = BenchmarkResult.model_validate(said)
-    monkeypatch.setattr(benchmarking, "benchmark", lambda *_given, **_values: measured)
-
-
 @pytest.mark.parametrize(
     ("old", "new", "again"),
     [
@@ -314,51 +301,6 @@ def test_the_measurements_alone_are_given_back_by_their_verb(finished: Finished)
     assert outcome.report is None
     assert outcome.benchmark is not None
     assert {subject.role for subject in outcome.benchmark.subjects} == {"teacher", "teacher_exported", "artifact"}
-
-
-def promising(finished: Finished, budget: str) -> Finished:
-    """Return this very build after a budget was written into its recipe."""
-    return finished.edit(("benchmark:", f"budget: {budget}\nbenchmark:"))
-
-
-def test_a_missed_budget_ends_with_three_and_promotes_nothing(finished: Finished, tmp_path: Path) -> None:
-    copy = finished.copied(tmp_path)
-    before, text = contents(copy.artifact), copy.recipe.read_text(encoding="utf-8")
-    ended = built(promising(copy, "{max_file_bytes: 1 kB}"))
-    assert ended.returncode == 3
-    line = ended.stderr.splitlines()[-1]
-    assert line.startswith("error: onnx.dynamic_int8 misses max_file_bytes: ")
-    assert line.endswith("artifacts, the report says why")
-    assert "FAIL" in ended.stdout
-    assert json.loads((copy.run / "report.json").read_text(encoding="utf-8"))["verdict"] == "FAIL"
-    assert not copy.artifact.exists()
-    assert contents(copy.run / "artifacts.withdrawn" / copy.artifact.name) == before, "an earlier one is not lost"
-    assert built(copy).returncode == 3, "also where nothing is left to run"
-    copy.recipe.write_text(text, encoding="utf-8")
-    assert built(copy).returncode == 0
-    assert (copy.run / "report.json").read_bytes() == (finished.run / "report.json").read_bytes()
-
-
-def test_a_missed_budget_without_an_earlier_artifact_leaves_none(finished: Finished, tmp_path: Path) -> None:
-    copy = promising(finished.copied(tmp_path), "{max_file_bytes: 1 kB}")
-    shutil.rmtree(copy.run / "artifacts")
-    with pytest.raises(GateError, match="nothing was promoted"):
-        pipeline.build(load(copy.recipe), copy.recipe.parent, copy.out)
-    assert not (copy.run / "artifacts").exists()
-    assert (copy.run / "report.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("budget", "verdict"), [("{max_file_bytes: 1 MB}", "PASS"), ("{min_retained_quality: 0.999}", "INCONCLUSIVE")]
-)
-@pytest.mark.usefixtures("uncertain")
-def test_what_is_kept_or_open_is_promoted(finished: Finished, tmp_path: Path, budget: str, verdict: str) -> None:
-    copy = promising(finished.copied(tmp_path), budget).without("benchmark")
-    shutil.rmtree(copy.run / "artifacts")
-    outcome = pipeline.build(load(copy.recipe), copy.recipe.parent, copy.out)
-    assert outcome.report is not None
-    assert outcome.report.verdict == verdict
-    assert contents(copy.artifact).keys() == contents(finished.artifact).keys()
 
 
 def test_the_whole_recipe_is_written_out_into_the_run(finished: Finished) -> None:

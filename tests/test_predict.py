@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from tiny_artifact import LABELS, texts, write_onnx
 
+from edgedistill.cli import main
 from edgedistill.errors import ModelError, RecipeError
 from edgedistill.predict import Predictor
 from edgedistill.runtimes import onnxruntime
@@ -58,6 +60,43 @@ def test_a_line_says_the_same_with_and_without_json(artifact: Path) -> None:
     assert (read["label"], read["text"]) == (label, text)
     assert f"{read['probability']:.4f}" == probability
     assert read["probabilities"] == said.probabilities
+
+
+def asked(artifact: Path, *arguments: object, stdin: str | None = None) -> Result:
+    """Ask through the command line."""
+    return CliRunner().invoke(main, ["predict", str(artifact), *map(str, arguments)], input=stdin)
+
+
+def test_texts_and_a_file_are_not_given_at_once(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("good\n", encoding="utf-8")
+    for file in (tmp_path / "texts.txt", "-"):
+        ended = asked(artifact, "good", "--file", file, stdin="good\n")
+        assert (ended.exit_code, ended.stdout) == (2, "")
+        assert "Error: give texts or --file, not both" in ended.stderr
+        assert asked(artifact, "--file", file, stdin="good\n").exit_code == 0
+
+
+@pytest.mark.parametrize("white", ["\n", "\r\n", "\t", "\n\n \t", "\r", "\u2028", "\x0b", "\x85"])
+def test_a_plain_line_is_one_line_of_three_fields_whatever_the_text_holds(artifact: Path, white: str) -> None:
+    text = f"good{white}film{white}"
+    said = asked(artifact, text).stdout
+    assert said.splitlines() == [said.removesuffix("\n")]
+    label, probability, shown = said.removesuffix("\n").split("\t")
+    assert (label in LABELS, shown) == (True, "good film")
+    assert 0 <= float(probability) <= 1
+    (line,) = asked(artifact, "--json", text).stdout.split("\n")[:-1]
+    assert json.loads(line)["text"] == text, "which is told whole where a line can hold it"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_text(artifact: Path, tmp_path: Path) -> None:
+    piped, mark = "good film\nbad\n", "\ufeff"
+    (tmp_path / "texts.txt").write_text(mark + piped, encoding="utf-8")
+    expected = asked(artifact, "--json", stdin=piped).stdout
+    assert json.loads(expected.splitlines()[0])["text"] == "good film"
+    assert asked(artifact, "--json", stdin=mark + piped).stdout == expected
+    assert asked(artifact, "--json", "--file", tmp_path / "texts.txt").stdout == expected
+    later = asked(artifact, "--json", stdin=f"good film\n{mark}bad\n").stdout
+    assert later != expected, "elsewhere it is a sign like any other"
 
 
 def test_a_folder_that_is_no_artifact_says_what_it_lacks(artifact: Path, tmp_path: Path) -> None:

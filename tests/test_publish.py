@@ -113,6 +113,36 @@ def test_an_artifact_of_another_build_is_replaced_whole(copy: Finished) -> None:
     assert contents(copy.artifact) == before
 
 
+def as_promoted_by_another_build(copy: Finished, file: str) -> dict[str, bytes]:
+    """Give one file of the promoted artifact other bytes, as if they had been promoted; return the whole folder."""
+    (copy.artifact / file).write_bytes(b"of another build")
+    sums = (copy.artifact / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in sums if not line.endswith(f"  {file}")]
+    lines = [*kept, f"{sha256_of(copy.artifact / file)}  {file}", ""]
+    (copy.artifact / "SHA256SUMS").write_text("\n".join(lines), encoding="utf-8")
+    (copy.run / "tiny-0.1.0-onnx.origin").write_text("export-onnx-0 report-0\n", encoding="utf-8")
+    return contents(copy.artifact)
+
+
+@pytest.mark.parametrize(
+    ("file", "kept"), [("onnx/model.onnx", True), ("onnx/model_quantized.onnx", True), ("README.md", False)]
+)
+def test_another_model_under_the_same_version_is_kept_apart(
+    copy: Finished, monkeypatch: pytest.MonkeyPatch, file: str, kept: bool
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(publishing, "say", said.append)
+    before, withdrawn = contents(copy.artifact), copy.run / "artifacts.withdrawn" / copy.artifact.name
+    other = as_promoted_by_another_build(copy, file)
+    published(copy)
+    assert contents(copy.artifact) == before
+    assert contents(withdrawn) == (other if kept else {})
+    assert [line for line in said if "artifacts.withdrawn/" in line] == said
+    assert len(said) == kept
+    published(copy)
+    assert contents(withdrawn) == (other if kept else {}), "until yet another takes its place"
+
+
 def test_other_versions_stay(copy: Finished) -> None:
     older = copy.run / "artifacts" / "tiny-0.0.9-onnx"
     shutil.copytree(copy.artifact, older)

@@ -73,6 +73,10 @@ def problems(folder: Path, text: str) -> list[str]:
         ("{kind: static, dimensions: 64}", "static", "student", "student", "needs 'kind', one of:"),
         ("benchmark: {threads: 1}", "benchmark: {target: toaster}", "toaster", "benchmark.target", "unknown target"),
         ("benchmark: {threads: 1}", "benchmark: 3", "benchmark", "benchmark", "3 is no section"),
+        ("[negative, positive]", "[a, b, a]", "[a, b", "task.labels", "names 'a' more than once; name each label once"),
+        ("[negative, positive]", "[a, '']", "[a,", "task.labels", "holds an empty label, which in data means"),
+        ("[negative, positive]", "[only]", "[only]", "task.labels", "has 1 label(s); a classifier tells at least two"),
+        ("[negative, positive]", "['1', 2]", "['1'", "task.labels[1]", "2 is not text; put it in quotes"),
         ("10 MB", "10 MX", "10 MX", "budget.max_file_bytes", "no whole number"),
         ("  - {format: onnx}", "  []", "export", "export", "names no format"),
     ],
@@ -142,9 +146,25 @@ def test_a_value_of_many_lines_is_told_on_one(tmp_path: Path) -> None:
     assert len(problems(tmp_path, GOOD.replace("epochs: 2", "epochs: |\n    one\n    two"))) == 1
 
 
-def test_sizes_may_have_units(tmp_path: Path) -> None:
-    assert load(tmp_path, GOOD).budget.max_file_bytes == 10_000_000
-    assert load(tmp_path, GOOD.replace("10 MB", "1.5 MiB")).budget.max_file_bytes == 1_572_864
+@pytest.mark.parametrize(
+    ("word", "size_bytes"),
+    [
+        ("10 MB", 10_000_000), ("10MB", 10_000_000), ("'10MB'", 10_000_000), ("10mb", 10_000_000),
+        ("10_000 kB", None), ("10000kB", 10_000_000), ("10000000", 10_000_000), ("10 MiB", 10_485_760),
+        ("1.5 MiB", 1_572_864), ("1.5MiB", 1_572_864), ("10  MB", None), ("10 M B", None), ("10M", None),
+    ],
+)  # fmt: skip
+def test_a_size_may_have_a_unit_with_or_without_a_blank(tmp_path: Path, word: str, size_bytes: int | None) -> None:
+    text = GOOD.replace("10 MB", word)
+    if size_bytes is None:
+        assert len(problems(tmp_path, text)) == 1
+    else:
+        assert load(tmp_path, text).budget.max_file_bytes == size_bytes
+
+
+def test_labels_may_be_numbers_in_quotes(tmp_path: Path) -> None:
+    text = GOOD.replace("[negative, positive]", "['1', \"2\"]")
+    assert load(tmp_path, text).task.model_dump()["labels"] == ("1", "2")
 
 
 def test_a_dump_says_everything_and_loads_back_equal(tmp_path: Path) -> None:
@@ -158,7 +178,15 @@ def test_a_dump_says_everything_and_loads_back_equal(tmp_path: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
-@given(words=st.lists(st.text(min_size=1), min_size=2, max_size=4, unique=True), rate=st.floats(1e-12, 1.0))
+@given(
+    words=st.lists(
+        st.text(min_size=1).filter(lambda word: word.strip() and word.isprintable()),
+        min_size=2,
+        max_size=4,
+        unique=True,
+    ),
+    rate=st.floats(1e-12, 1.0),
+)
 def test_whatever_the_words_and_numbers_a_dump_loads_back_equal(tmp_path: Path, words: list[str], rate: float) -> None:
     recipe = load(tmp_path, GOOD)
     odd = Recipe.model_validate(

@@ -203,6 +203,17 @@ def test_why_tells_what_differs_from_the_newest_and_nothing_else(run: Run, folde
     assert run.why("stage", {**other, "code": "125"}) == ('code: "124" -> "125"',)
 
 
+@pytest.mark.parametrize("content", [b"", b'{"options": ', b"\xff\xfe", None])
+def test_why_says_so_where_nobody_knows_what_an_earlier_one_was_made_from(
+    run: Run, folder: Path, content: bytes | None
+) -> None:
+    other = {**NEEDS, "code": "124"}
+    assert run.why("stage", other) == ('code: "123" -> "124"',)
+    file = folder / "needs.json"
+    file.unlink() if content is None else file.write_bytes(content)
+    assert run.why("stage", other) == (f"{file} is damaged, so nobody knows what an earlier one was made from",)
+
+
 HASHES = [f"{number:016x}" for number in range(9)]
 BEFORE = {
     "options": {"rate": 1}, "files": HASHES[0] * 4, "after": {"a": HASHES[1], "b": HASHES[2]}, "code": HASHES[3],

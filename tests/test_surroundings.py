@@ -16,8 +16,9 @@ from finished_build import called, environment
 from safetensors.numpy import save_file
 from tiny_build import RECIPE
 
-from edgedistill import surroundings
+from edgedistill import registry, surroundings
 from edgedistill.errors import RecipeError
+from edgedistill.targets._target import Target
 
 ROLES = ("train", "other")
 HEADLESS: dict[str, Any] = {
@@ -172,6 +173,77 @@ def test_a_text_longer_than_the_teacher_can_read_is_told(tmp_path: Path) -> None
     (found,) = problems(write(tmp_path, text))
     assert found.startswith(at(text, "max_length", "task.max_length"))
     assert found.endswith("65 tokens are more than the 64 that the teacher has positions for; write 64 or less")
+
+
+STUDENT = "student: {kind: static, dimensions: 16, hidden_size: 8}"
+LAYERS = "student: {kind: layers, layers: 12}"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (LAYERS, "12 is more than the teacher's 6 layers"),
+        ("student: {kind: layers, layers: [0, 6]}", "must name layers of 0..5"),
+        ("student: {kind: layers, layers: 6}", None),
+        ("student: {kind: layers, layers: [0, 5]}", None),
+    ],
+)
+def test_a_student_has_no_more_layers_than_its_teacher(tmp_path: Path, words: str, said: str | None) -> None:
+    text = RECIPE.replace(STUDENT, words)
+    found = problems(write(tmp_path, text))
+    assert len(found) == (said is not None)
+    assert all(line.startswith(at(text, words, "student.layers")) and str(said) in line for line in found)
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let this machine be of another architecture."""
+
+    def on(machine: str) -> None:
+        features = frozenset({"avx2", "vnni", "dotprod"})
+        here = Target("host", machine, 2, None, ("onnxruntime", "pytorch"), features, "local")
+        monkeypatch.setattr(registry.load("edgedistill.targets", "host"), "target", lambda: here)
+
+    return on
+
+
+@pytest.mark.parametrize(("machine", "target"), [("x86_64", "arm64"), ("aarch64", "x86_64_avx2")])
+def test_a_target_that_this_machine_is_not_is_told(
+    tmp_path: Path, on: Callable[[str], None], machine: str, target: str
+) -> None:
+    on(machine)
+    text = RECIPE.replace("benchmark: {", f"benchmark: {{target: {target}, ")
+    (found,) = problems(write(tmp_path, text))
+    assert found.startswith(at(text, "benchmark:", "benchmark.target"))
+    assert f"'{target}' cannot be measured here: this machine " in found
+    assert found.endswith("; write host")
+    (tmp_path / "tiny.yaml").write_text(text.replace(target, "host"), encoding="utf-8")
+    assert problems(tmp_path / "tiny.yaml") == []
+
+
+def cut(folder: Path) -> None:
+    file = folder / "teacher" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def test_weights_that_were_cut_short_are_told(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    cut(tmp_path)
+    (found,) = problems(file)
+    assert found.startswith(at(RECIPE, "path:", "teacher.model.path"))
+    assert f"{tmp_path / 'teacher' / 'model.safetensors'} is damaged (" in found
+    assert found.endswith("; fetch it again")
+
+
+def test_what_the_recipe_alone_shows_is_told_in_the_same_go(tmp_path: Path, on: Callable[[str], None]) -> None:
+    on("x86_64")
+    text = RECIPE.replace("distill: {epochs: 6", "distill: {epoch: 6").replace(STUDENT, LAYERS)
+    file = write(tmp_path, text.replace("benchmark: {", "benchmark: {target: arm64, ") + "budgett: {}\n")
+    (tmp_path / "train.jsonl").unlink()
+    last = ["distill.epoch", "benchmark.target", "budgett"]
+    assert [line.split(": ")[1] for line in problems(file)] == ["data.train.file", "student.layers", *last]
+    cut(tmp_path)  # of a teacher that cannot be read, nobody knows how many layers it has
+    assert [line.split(": ")[1] for line in problems(file)] == ["teacher.model.path", "data.train.file", *last]
 
 
 def pack(folder: Path, kind: str) -> str:

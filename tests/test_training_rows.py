@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_artifact import MAX_TOKENS, texts, write_tokenizer
+from tiny_artifact import MAX_TOKENS, WORDS, texts, write_tokenizer
 from tiny_training import token_rows
 
 from edgedistill.models.load import load_tokenizer
@@ -100,6 +100,26 @@ def test_padding_stands_right_of_the_ids_under_a_mask_of_zero() -> None:
     assert ids[mask == 1].tolist() == rows.ids[3:10].tolist()
     assert len(rows) == 3
     assert rows.lengths.tolist() == [3, 1, 6]
+
+
+def padding(padded: Callable[[TokenRows, list[int]], tuple[np.ndarray, np.ndarray]], pad_id: int) -> set[int]:
+    """Return the ids that stand right of the rows' own."""
+    rows = token_rows([3, 1, 6])
+    ids, mask = padded(TokenRows(rows.ids, rows.offsets, pad_id), [0, 1, 2])
+    return set(ids[mask == 0].tolist())
+
+
+@pytest.mark.parametrize("pad_id", [0, 1, 39])
+def test_padding_is_the_tokenizers_own(pad_id: int, tmp_path: Path) -> None:
+    assert padding(TokenRows.padded, pad_id) == {pad_id}
+    assert padding(lambda rows, asked: TokenRows(rows.ids, rows.offsets, 7).padded(asked), pad_id) == {7}
+    rows = token_rows([3, 1])
+    assert TokenRows(rows.ids, rows.offsets, pad_id).take(np.array([1])).pad_id == pad_id
+    write_tokenizer(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    tokenizer.pad_token = WORDS[pad_id]
+    read = tokenize(tokenizer, texts(3), 12, tmp_path / "ids.npy", tmp_path / "offsets.npy")
+    assert read.pad_id == tokenizer.get_vocab()[WORDS[pad_id]] != 0
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 4096])

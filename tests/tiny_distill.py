@@ -1,8 +1,12 @@
 """What distillation starts from, small and real: a corpus with unlabelled rows, a fitted teacher, and its answers."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tiny_artifact import LABELS
 from tiny_build import rows, write_encoder, write_rows
 
@@ -42,6 +46,18 @@ def make_corpus(folder: Path, *, labelled: bool = True, count: int = 240) -> Cor
     challenge, unlabelled = {"other": files.pop("other")}, files.pop("more")
     options = DataOptions.model_validate({**files, "challenge": challenge, "unlabelled": unlabelled})
     return sealed(folder, collect(options, LABELS, folder, folder))
+
+
+def rewritten(corpus: Corpus, folder: Path, column: str, change: Callable[[Any], Any], *splits: str) -> Corpus:
+    """Return a copy of a corpus in `folder`, one column of these splits changed as a numpy array."""
+    shutil.copytree(corpus.folder, folder)
+    for split in splits:
+        file = folder / corpus.splits[split].file
+        table = pq.read_table(file)
+        place = table.column_names.index(column)
+        values = pa.array(change(table[column].to_numpy()), type=table.schema.field(column).type)
+        pq.write_table(table.set_column(place, table.schema.field(column), values), file)
+    return sealed(folder, corpus)
 
 
 def teacher_options(checkpoint: Path, **fit: Any) -> transformers.Options:

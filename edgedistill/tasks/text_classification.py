@@ -24,8 +24,11 @@ class Options(TaskOptions):
             return None
         if len(labels) < 2:
             raise ValueError(f"has {len(labels)} label(s); a classifier tells at least two apart")
-        if not all(labels):
+        if not all(label.strip() for label in labels):
             raise ValueError("holds an empty label, which in data means a missing one; give it a name")
+        broken = [label for label in labels if not label.isprintable()]
+        if broken:
+            raise ValueError(f"holds {broken[0]!r}, which does not fit on one line; give it another name")
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ValueError(f"names {', '.join(map(repr, twice))} more than once; name each label once")

@@ -13,6 +13,8 @@ from torch import nn
 from edgedistill import registry
 from edgedistill.models.classifier import StaticClassifier
 from edgedistill.quantize.affine import RowQuantized, quantize_rows
+from edgedistill.quantize.methods import _called
+from edgedistill.quantize.methods._called import called
 from edgedistill.targets._target import Target
 
 METHODS = "edgedistill.quantize.methods"
@@ -23,6 +25,43 @@ VOCAB, WIDTH, HIDDEN = 50, 16, 8
 def small_model() -> StaticClassifier:
     torch.manual_seed(0)
     return StaticClassifier(VOCAB, WIDTH, HIDDEN, ("negative", "positive"))
+
+
+class ReadsByWeight(nn.Module):
+    """Calls one table and one layer; of another table and another layer it reads the weights alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.positions = nn.Embedding(VOCAB, WIDTH), nn.Embedding(VOCAB, WIDTH)
+        self.turn, self.output = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 2)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        vectors = self.words(ids) + self.positions.weight[: ids.shape[1]] @ self.turn.weight
+        return self.output((vectors * mask[..., None]).mean(dim=1))
+
+
+CALLED = {"words", "output"}
+
+
+def every_layer(model: nn.Module) -> frozenset[str]:
+    return frozenset(name for name, part in model.named_modules() if isinstance(part, (nn.Linear, nn.Embedding)))
+
+
+def test_a_layer_that_is_read_by_its_weight_alone_is_not_called() -> None:
+    model = ReadsByWeight().train()
+    assert called(model) == CALLED
+    assert not any(part._forward_hooks for part in model.modules()), "nothing is left hanging on the model"
+    assert called(small_model()) == every_layer(small_model()), "who calls all of them has all of them named"
+
+
+@pytest.mark.parametrize("name", registry.names(METHODS))
+def test_every_method_leaves_what_is_not_called_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = registry.load(METHODS, name)
+    options = module.Options(method=name, min_weights=1)
+    assert dict(module.quantize(ReadsByWeight(), options)).keys() == CALLED
+    monkeypatch.setattr(_called, "called", every_layer)
+    assert dict(module.quantize(ReadsByWeight(), options)).keys() > CALLED, "the check can fail"
 
 
 def faults(name: str, module: Any) -> list[str]:

@@ -67,3 +67,41 @@ def test_sizes_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     assert options(kind="text_classification").max_length == 128
     with pytest.raises(ValidationError):
         options(kind="text_classification", **wrong)
+
+
+def told(options: Any, labels: list[Any]) -> list[str]:
+    """Return why labels are refused; nothing where they are taken as they are."""
+    try:
+        taken = options(kind="text_classification", labels=labels)
+    except ValidationError as error:
+        return [details["msg"] for details in error.errors()]
+    assert taken.labels == tuple(labels)
+    return []
+
+
+REFUSED = (
+    (["good", "bad", "good"], "names 'good' more than once; name each label once"),
+    (["b", "a", "b", "c", "a"], "names 'a', 'b' more than once"),
+    (["1", "2", "1"], "names '1' more than once"),
+    (["good", ""], "holds an empty label"),
+    (["only"], "has 1 label(s); a classifier tells at least two apart"),
+    ([], "has 0 label(s)"),
+)
+
+
+def faults(options: Any) -> list[str]:
+    """Return what is wrong with how a task tells labels apart."""
+    found = [f"takes {labels}" for labels, said in REFUSED if not any(said in line for line in told(options, labels))]
+    found += [f"refuses {labels}" for labels in (["1", "2"], ["10", "9"], ["a", "A", "a "]) if told(options, labels)]
+    return found + [
+        f"tells in lines: {line}" for labels, _ in REFUSED for line in told(options, labels) if "\n" in line
+    ]
+
+
+def test_labels_are_told_apart() -> None:
+    class Careless(TaskOptions):
+        kind: Literal["text_classification"]
+        labels: tuple[str, ...]
+
+    assert faults(registry.load(TASKS, "text_classification").Options) == []
+    assert len(faults(Careless)) == len(REFUSED)
