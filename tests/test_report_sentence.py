@@ -52,7 +52,7 @@ def test_the_first_screen_says_what_was_gained_and_kept() -> None:
 def test_speed_is_told_with_its_range_its_pauses_and_both_teachers() -> None:
     assert told(benchmark()).speed == (
         "One short text at a time, calls back to back: 85 times faster (80 to 91) than the teacher in PyTorch, "
-        "54 times faster (51 to 58) than the teacher in the same format; "
+        "54 times faster (51 to 58) than the teacher in ONNX; "
         "after 20 ms of idling before each call, 34 times faster (32 to 37) than in PyTorch."
     )
 
@@ -176,7 +176,7 @@ def test_speed_is_told_by_its_range(ratio: Ratio, text: str) -> None:
         ),
         (Ratio(median=1.02, low=0.97, high=1.08), "before each call, no faster (0.97 to 1.1 times as fast) than"),
         (Ratio(median=0.5, low=0.49, high=0.51), "before each call, 2.0 times slower (2.0 to 2.0) than"),
-        (None, "than the teacher in the same format."),
+        (None, "than the teacher in ONNX."),
     ],
 )
 def test_speed_after_idling_stands_beside_it(ratio: Ratio | None, text: str) -> None:

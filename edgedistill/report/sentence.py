@@ -117,7 +117,7 @@ def _speed(subject: Subject) -> str:
     exported, paused = subject.speedup_exported.get(FIRST_WORKLOAD), workload(subject, SPACED_WORKLOAD)
     said = f"One short text at a time, calls back to back: {_ranged(speed)} than the teacher in PyTorch"
     if exported is not None:
-        said += f", {_ranged(exported)} than the teacher in the same format"
+        said += f", {_ranged(exported)} than the teacher in {subject.name.partition('.')[0].upper()}"
     if spaced is not None and paused is not None:
         said += f"; after {duration(paused.pause_s, 2)} of idling before each call, {_ranged(spaced)} than in PyTorch"
     return f"{said}."
@@ -273,7 +273,7 @@ def _trust(evidence: Evidence) -> str:
         doubtful = "any number here, quality included" if validity.wrong else "times"
         said = f"Do not rely on {doubtful} ({where}): {reasons(validity)}."
     return (
-        f"{said} Intervals cover the choice of texts; every model was trained once (seed {seed}), and seeds differ too."
+        f"{said} Intervals cover the choice of texts; each model was trained once (seed {seed}): another seed differs."
     )
 
 
