@@ -31,6 +31,7 @@ from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signa
 V = TypeVar("V", bound=StageValue)
 TRAINERS = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy")
 _MISSES = {"FAIL": "misses", "INCONCLUSIVE": "does not prove"}
+CONTROLS = {"controls", "seeds"}  # keys of the distill section that the student itself does not depend on
 TEACHING = ("train", "validation")  # splits that a teacher is fitted on
 VERBS = ("distill", "quantize", "export", "bench", "report")
 
@@ -59,8 +60,8 @@ class Stage:
 
 
 def recipe_sha256(recipe: Recipe) -> str:
-    """Return the hash of the sections that decide the artifact's bytes: a budget does not change a file."""
-    sections = recipe.model_dump(mode="json")
+    """Return the hash of all that decides the artifact's bytes: a budget and further seeds do not change a file."""
+    sections = recipe.model_dump(mode="json", exclude={"distill": CONTROLS})
     return sha256_of_text(canonical_json({name: sections[name] for name in DECIDES_THE_FILES}))
 
 
@@ -101,10 +102,11 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         task=recipe.task,
         versions=trainers,
     )
-    said = recipe.distill.model_dump(mode="json", exclude={"controls"})
+    said = recipe.distill.model_dump(mode="json", exclude=CONTROLS)
+    wanted = recipe.distill.model_dump(mode="json", include=CONTROLS)
     learning = {"student": recipe.student, "distill": said, "versions": {**trainers, **versions("scikit-learn")}}
     add("student", "distill", ("distill", *shared), ("signals",), **learning)
-    add("controls", "distill", ("distill", *shared), ("signals",), **learning, wanted=recipe.distill.controls)
+    add("controls", "distill", ("distill", *shared), ("signals",), **learning, wanted=wanted)
     for options in recipe.quantize:
         method = registry.load("edgedistill.quantize.methods", options.method)
         add(

@@ -98,11 +98,16 @@ class DistillOptions(TrainingOptions):
         default_factory=_default_losses, validate_default=True, description="Terms of the sum that is minimised."
     )
     controls: bool = Field(True, description="Also train the student without the teacher, and TF-IDF + linear.")
+    seeds: int = Field(
+        1, ge=1, le=20, description="Trainings of student and control: with seed, seed + 1, ...; the first is shipped."
+    )
 
     @model_validator(mode="after")
     def _has_something_to_minimise(self) -> Self:
         if not self.losses:
             raise ValueError("losses is empty; there is nothing to minimise")
+        if self.seeds > 1 and not self.controls:
+            raise ValueError(f"seeds: {self.seeds} repeats the student beside its control; switch controls on")
         return self
 
 

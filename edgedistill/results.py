@@ -122,6 +122,15 @@ class Comparison(Value):
     mean: Metric = Field(description="Mean of the splits' differences: is the student better at all?")
 
 
+class SeedResult(Value):
+    """Student and control trained with one seed, on the same items."""
+
+    seed: int
+    quality: dict[str, Metric] = Field(description="split -> the student's own metric.")
+    differences: dict[str, Metric] = Field(description="split -> student minus the same student without the teacher.")
+    mean: Metric = Field(description="Mean of the splits' differences.")
+
+
 class Environment(Value):
     """Where the numbers were measured."""
 
@@ -163,6 +172,7 @@ class BenchmarkResult(StageValue):
     subjects: tuple[Subject, ...]
     waterfall: tuple[Step, ...]
     controls: tuple[Comparison, ...]
+    seeds: tuple[SeedResult, ...] = Field(description="Every seed, the shipped student's first; empty if only one ran.")
     student_quality: dict[str, SplitQuality] = Field(description="The float student in PyTorch, before export.")
     simulated_quality: dict[str, dict[str, SplitQuality]] = Field(description="method -> split, before export.")
     environment: Environment

@@ -215,13 +215,22 @@ class Baseline(Value):
     evaluation: Evaluation
 
 
+class Repeat(Value):
+    """Student and control once more, with another seed; neither is shipped."""
+
+    seed: int
+    student: Evaluation
+    no_teacher: Evaluation
+
+
 class Controls(StageValue):
-    """What tells distillation from quality that comes for free."""
+    """What tells distillation from quality that comes for free, and from luck with the seed."""
 
     baselines: tuple[Baseline, ...]
     no_teacher: Evaluation | None = Field(description="The same student trained on gold labels alone.")
     no_teacher_training: Training | None
     no_teacher_initialised_from: str | None
+    repeats: tuple[Repeat, ...] = Field(description="With every further seed; empty where the recipe asks for one.")
     skipped: str | None = Field(description="Why a control is missing, in words; None where all ran.")
 
 

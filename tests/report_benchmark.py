@@ -188,6 +188,7 @@ def benchmark(splits: tuple[str, ...] = ("test", *CHALLENGES)) -> BenchmarkResul
             comparison("no_teacher", "the same student without the teacher", 0.013, splits),
             comparison("majority", "majority", 0.3, splits),
         ),
+        seeds=(),
         student_quality={split: split_quality(0.802, 0.861) for split in splits},
         simulated_quality={"dynamic_int8": {split: split_quality(0.801, 0.861) for split in splits}},
         environment=Environment(

@@ -189,7 +189,8 @@ def evidence(
                 Baseline(name="tfidf_linear", description="words and pairs", evaluation=evaluation(splits, 0.76)),
             ),
             no_teacher=evaluation(splits, 0.79), no_teacher_training=training(),
-            no_teacher_initialised_from="the teacher's token embeddings", skipped=None,
+            no_teacher_initialised_from="the teacher's token embeddings", repeats=(),
+            skipped=None,
         ),
         quantized={
             name.partition(".")[2]: quantized_model(name.partition(".")[2])

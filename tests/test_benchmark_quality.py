@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedistill.benchmark.quality import Yardstick, comparisons, waterfall
+from edgedistill.benchmark.quality import Yardstick, comparisons, seeds, waterfall
 from edgedistill.errors import DataError, StageError
 from edgedistill.tasks.text_classification import correct
-from edgedistill.values import Artifact, Baseline, Controls, Evaluation, Parity, ParityCheck, Variant
+from edgedistill.values import Artifact, Baseline, Controls, Evaluation, Parity, ParityCheck, Repeat, Variant
 
 SHA = "0" * 64
 
@@ -93,6 +93,7 @@ def test_a_control_that_is_better_than_the_student_makes_the_difference_negative
         no_teacher=better,
         no_teacher_training=None,
         no_teacher_initialised_from=None,
+        repeats=(),
         skipped=None,
     )
     (tmp_path / "result.json").write_text(controls.model_dump_json(), encoding="utf-8")
@@ -101,6 +102,24 @@ def test_a_control_that_is_better_than_the_student_makes_the_difference_negative
     assert no_teacher.differences["test"].value == pytest.approx(-1 / 8)
     assert majority.differences["test"].value == pytest.approx(1 / 8)
     assert majority.quality["test"].value == pytest.approx(5 / 8)
+
+
+def test_every_seed_is_told_the_shipped_one_first(yardstick: Yardstick, tmp_path: Path) -> None:
+    np.save(tmp_path / "teacher.npy", TEACHER)
+    np.save(tmp_path / "worse.npy", WORSE)
+    teacher, worse = (Evaluation(logits={"test": f"{name}.npy"}, metrics={}) for name in ("teacher", "worse"))
+    made = {"baselines": (), "no_teacher": worse, "no_teacher_training": None, "no_teacher_initialised_from": None}
+    again = Repeat(seed=8, student=worse, no_teacher=teacher)
+    (tmp_path / "result.json").write_text(
+        Controls(**made, repeats=(again,), skipped=None).model_dump_json(), encoding="utf-8"
+    )
+    shipped, other = seeds(yardstick, Controls.load(tmp_path), first=7)
+    assert (shipped.seed, other.seed) == (7, 8)
+    assert shipped.differences["test"].value == pytest.approx(1 / 8), "the student is better than its twin"
+    assert other.differences["test"].value == pytest.approx(-2 / 8), "with the other seed it is the other way round"
+    assert other.quality["test"].value == pytest.approx(5 / 8)
+    once = Controls.load(tmp_path).model_copy(update={"repeats": ()})
+    assert not list(seeds(yardstick, once, first=7)), "one seed has no spread"
 
 
 def test_swapped_labels_are_seen_as_lost_quality(yardstick: Yardstick) -> None:

@@ -151,7 +151,8 @@ def make_all(root: Path, teacher_model: Callable[[Teacher, Artifact], LoadedMode
     majority = evaluation(root / "controls", lambda split: np.tile(first, (len(TEXTS[split]), 1)))
     controls = Controls(
         baselines=(Baseline(name="majority", description="the commonest class", evaluation=majority),),
-        no_teacher=None, no_teacher_training=None, no_teacher_initialised_from=None, skipped="not trained here",
+        no_teacher=None, no_teacher_training=None, no_teacher_initialised_from=None, repeats=(),
+        skipped="not trained here",
     )  # fmt: skip
     simulated = QuantizedModel(
         method="dynamic_int8", scheme="int8_dynamic", tensors=(), weights="w", weights_bytes=1, weights_sha256=SHA,

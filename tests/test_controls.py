@@ -15,7 +15,7 @@ from tiny_models import write_model
 from edgedistill.corpus.read import read
 from edgedistill.distill import controls as module
 from edgedistill.distill.controls import control
-from edgedistill.distill.stage import make_student
+from edgedistill.distill.stage import distill, make_student
 from edgedistill.models.students import layers, static
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.training.signals import SplitSignals
@@ -204,3 +204,22 @@ def test_controls_that_have_no_gold_say_so(tmp_path: Path) -> None:
     found = controls_of(tmp_path / "c", teacher, corpus, make_signals(tmp_path / "signals", teacher, corpus))
     assert found.skipped == "the training rows have no gold labels, and nothing can be learned without a teacher"
     assert found.baselines == ()
+
+
+def test_a_further_seed_is_the_student_and_the_twin_that_this_seed_would_have_given(
+    tmp_path: Path, teacher: Teacher, corpus: Corpus, signals: Signals, controls: Controls
+) -> None:
+    both = controls_of(tmp_path / "two", teacher, corpus, signals, DISTILL.model_copy(update={"seeds": 2}))
+    (repeat,) = both.repeats
+    other = DISTILL.model_copy(update={"seed": DISTILL.seed + 1})
+    (tmp_path / "student").mkdir()
+    student = distill(other, STATIC, teacher=teacher, corpus=corpus, signals=signals, folder=tmp_path / "student")
+    twin = controls_of(tmp_path / "twin", teacher, corpus, signals, other)
+    assert repeat.seed == DISTILL.seed + 1
+    for split in EVALUATED:
+        shipped = (tmp_path / "student" / student.evaluation.logits[split]).read_bytes()
+        assert both.path(repeat.student.logits[split]).read_bytes() == shipped
+        own = np.load(both.path(repeat.no_teacher.logits[split]))
+        assert (own == logits(twin, "no_teacher", split)).all()
+        assert (own != logits(controls, "no_teacher", split)).any(), "another seed, another model"
+    assert not controls.repeats

@@ -183,8 +183,9 @@ def test_fewer_tokens_than_dimensions_are_no_error(tmp_path: Path, monkeypatch: 
     assert static_model(tmp_path, 16).embedding.weight.shape == (12, 16)
 
 
-def test_token_vectors_are_paid_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_model(tmp_path / "bert")
+@pytest.mark.parametrize("headed", [True, False])  # loading a checkpoint without a head draws random numbers
+def test_token_vectors_are_paid_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, headed: bool) -> None:
+    write_model(tmp_path / "bert", headed=headed)
     first = static_model(tmp_path)
     asked: list[Path] = []
     monkeypatch.setattr(static, "_encode_each_token", lambda teacher, labels, folder: asked.append(teacher))

@@ -33,3 +33,13 @@ def test_other_texts_to_learn_from_fit_the_teacher_anew(finished: Finished, tmp_
     assert not planned.finished
     assert built(copy, verb="distill").returncode == 0
     assert copy.stage("teacher") != before
+
+
+def test_further_seeds_train_controls_anew_and_leave_the_shipped_student_alone(
+    finished: Finished, tmp_path: Path
+) -> None:
+    copy = finished.copied(tmp_path)
+    text = copy.recipe.read_text(encoding="utf-8")
+    copy.recipe.write_text(text.replace("distill: {", "distill: {seeds: 2, "), encoding="utf-8")
+    planned = {stage.stage: stage.finished for stage in pipeline.plan(load(copy.recipe), copy.recipe.parent, copy.out)}
+    assert [name for name, done in planned.items() if not done] == ["controls", "benchmark", "report"]

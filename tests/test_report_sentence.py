@@ -7,7 +7,7 @@ from report_values import evidence, nasty_evidence, place
 from edgedistill.recipe_sections import BudgetOptions
 from edgedistill.report.budget import judge, recommend
 from edgedistill.report.sentence import Summary, summarise
-from edgedistill.results import BenchmarkResult, Comparison, Ratio, Step, Validity
+from edgedistill.results import BenchmarkResult, Comparison, Ratio, SeedResult, Step, Validity
 from edgedistill.values import Metric
 
 SPLITS = ("test", *CHALLENGES)
@@ -207,6 +207,28 @@ def test_doubtful_measurements_say_so_beside_the_number() -> None:
     assert "Do not rely on times (" in summary.trust
     assert "one; two; and 2 more reasons" in summary.trust
     assert "raspberry_pi_5, which is emulated" in summary.trust
+
+
+def over_seeds(*gains: float) -> BenchmarkResult:
+    """Return a benchmark whose student was trained with several seeds, each with this gain on every set."""
+    found = [
+        SeedResult(
+            seed=seed,
+            quality={split: metric(0.8 + gain) for split in SPLITS},
+            differences={split: metric(gain) for split in SPLITS},
+            mean=metric(gain),
+        )
+        for seed, gain in enumerate(gains)
+    ]
+    return benchmark().model_copy(update={"seeds": tuple(found)})
+
+
+def test_one_seed_is_said_to_be_one_and_several_with_their_spread() -> None:
+    assert "each model was trained once (seed 0): another seed differs." in told(benchmark()).trust
+    trust = told(over_seeds(0.011, -0.002, 0.013)).trust
+    assert "over 3 seeds the gain from the teacher went from" in trust
+    assert "trained once" not in trust
+    assert trust.index("0.2") < trust.index("1.3"), "from the smallest to the largest, whatever their order"
 
 
 def test_no_budget_is_told() -> None:

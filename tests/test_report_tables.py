@@ -1,13 +1,13 @@
 import pytest
-from report_benchmark import benchmark
+from report_benchmark import benchmark, metric
 from report_values import evidence
 
 from edgedistill.report.evidence import find
 from edgedistill.report.html import Tile, tiles
 from edgedistill.report.page import Cell, Table
 from edgedistill.report.sections import sections
-from edgedistill.report.tables import results, workloads
-from edgedistill.results import BenchmarkResult, Ratio, Validity
+from edgedistill.report.tables import results, seeds, workloads
+from edgedistill.results import BenchmarkResult, Ratio, SeedResult, Validity
 
 INT8 = "onnx.dynamic_int8"
 
@@ -102,3 +102,12 @@ def test_loading_says_that_one_model_file_ships() -> None:
     (section,) = [each for each in sections(evidence(), (), INT8) if each.anchor == "loading"]
     assert "one model file per variant; an app ships one of them" in section.lead
     assert "8.71 MB with onnx/model_dynamic_int8.onnx" in section.lead
+
+
+def test_every_seed_has_a_row_and_the_shipped_one_is_marked() -> None:
+    one = SeedResult(seed=4, quality={"test": metric(0.8)}, differences={"test": metric(0.01)}, mean=metric(0.02))
+    result = benchmark().model_copy(update={"seeds": (one, one.model_copy(update={"seed": 5}))})
+    shipped, other = seeds(result).rows
+    assert [each.cells[0].text for each in (shipped, other)] == ["4 (shipped)", "5"]
+    assert (shipped.emphasised, other.emphasised) == (True, False)
+    assert cell(seeds(result), "5", "Gain, mean of sets").text == "+2.0"

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from edgedistill.errors import DataError, StageError
-from edgedistill.results import Comparison, SplitQuality, Step
+from edgedistill.results import Comparison, SeedResult, SplitQuality, Step
 from edgedistill.statistics import accuracy, difference, mean_difference, retained
 from edgedistill.values import Artifact, Controls, Evaluation, StageValue
 
@@ -103,6 +103,17 @@ class Yardstick:
             mean=mean_difference([(student_right[split], control_right[split]) for split in self.labels]),
         )
 
+    def seed(self, seed: int, student: Logits, control: Logits) -> SeedResult:
+        """Return what a student and its control with one seed do."""
+        student_right, control_right = self.right(student), self.right(control)
+        pairs = {split: (student_right[split], control_right[split]) for split in self.labels}
+        return SeedResult(
+            seed=seed,
+            quality={split: accuracy(right) for split, right in student_right.items()},
+            differences={split: difference(*pair) for split, pair in pairs.items()},
+            mean=mean_difference(list(pairs.values())),
+        )
+
 
 def waterfall(yardstick: Yardstick, artifacts: Mapping[str, Artifact], answers: Mapping[str, Logits]) -> Iterator[Step]:
     """Yield every step from the teacher to each file that ships, in order.
@@ -131,3 +142,20 @@ def comparisons(yardstick: Yardstick, controls: Controls) -> Iterator[Comparison
         yield yardstick.comparison("no_teacher", "the same student, trained without the teacher", logits)
     for baseline in controls.baselines:
         yield yardstick.comparison(baseline.name, baseline.description, read_logits(controls, baseline.evaluation))
+
+
+def seeds(yardstick: Yardstick, controls: Controls, first: int) -> Iterator[SeedResult]:
+    """Yield what each seed gave, the shipped student's first; nothing where only one was trained.
+
+    Args:
+        yardstick: with the shipped student.
+        controls: with the trainings of the further seeds.
+        first: the shipped student's seed.
+    """
+    if controls.no_teacher is None or not controls.repeats:
+        return
+    yield yardstick.seed(first, yardstick.student, read_logits(controls, controls.no_teacher))
+    for repeat in controls.repeats:
+        yield yardstick.seed(
+            repeat.seed, read_logits(controls, repeat.student), read_logits(controls, repeat.no_teacher)
+        )

@@ -15,7 +15,7 @@ from edgedistill.benchmark import latency, validity
 from edgedistill.benchmark.answers import Answers, collect
 from edgedistill.benchmark.interleave import measure_rounds
 from edgedistill.benchmark.jobs import Batches
-from edgedistill.benchmark.quality import Yardstick, comparisons, read_logits, waterfall
+from edgedistill.benchmark.quality import Yardstick, comparisons, read_logits, seeds, waterfall
 from edgedistill.benchmark.subjects import Candidate, candidates
 from edgedistill.benchmark.workloads import Workload, choose
 from edgedistill.corpus.read import read
@@ -94,6 +94,7 @@ def benchmark(
         subjects=subjects,
         waterfall=tuple(waterfall(yardstick, artifacts, {name: a.logits for name, a in answers.items()})),
         controls=() if controls is None else tuple(comparisons(yardstick, controls)),
+        seeds=() if controls is None else tuple(seeds(yardstick, controls, student.training.seed)),
         student_quality=yardstick.quality(yardstick.student, beside_student=False),
         simulated_quality={
             method: yardstick.quality(read_logits(model, model.evaluation)) for method, model in quantized.items()

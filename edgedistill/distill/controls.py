@@ -1,25 +1,27 @@
 """Controls: the same student without the teacher, TF-IDF + linear, and the majority class, on the same splits.
 
-Without them nobody can tell distillation from quality that comes for free.
+Without them nobody can tell distillation from quality that comes for free; and with one seed nobody can tell it from
+luck, so student and twin may be trained again with others.
 """
 
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-from accelerate import Accelerator
 
 from edgedistill import registry
 from edgedistill.corpus.read import read
-from edgedistill.distill.stage import STUDENTS, make_student
+from edgedistill.distill.objective import TeacherSignals
+from edgedistill.distill.stage import STUDENTS, make_student, measured
 from edgedistill.progress import say
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
 from edgedistill.training.evaluate import evaluate
 from edgedistill.training.gold import GoldLabels
-from edgedistill.training.loop import train
-from edgedistill.training.predict import logits_of
+from edgedistill.training.loop import Objective, train
+from edgedistill.training.rows import TokenRows
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Baseline, Controls, Corpus, Evaluation, Signals, Teacher, Training
+from edgedistill.values import Baseline, Controls, Corpus, Evaluation, Repeat, Signals, Teacher, Training
 
 TFIDF_STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -40,55 +42,77 @@ def control(
     if len(known) == 0:
         return _without("the training rows have no gold labels, and nothing can be learned without a teacher")
     baselines = (_majority(corpus, signals, folder), _tfidf(corpus, signals, folder))
-    evaluation, trained, start = _no_teacher(options, student_options, teacher, corpus, signals, known, folder)
+    learn = _Learner(student_options, teacher, corpus, signals, folder)
+    evaluation, trained = learn.from_gold(options, known, "no_teacher", "control: the student without a teacher")
+    repeats = []
+    for seed in range(options.seed + 1, options.seed + options.seeds):
+        other = options.model_copy(update={"seed": seed})
+        student, _ = learn.from_teacher(other, f"student_seed_{seed}", f"the student with seed {seed}")
+        twin, _ = learn.from_gold(other, known, f"no_teacher_seed_{seed}", f"control with seed {seed}")
+        repeats.append(Repeat(seed=seed, student=student, no_teacher=twin))
     return Controls(
         baselines=baselines,
         no_teacher=evaluation,
         no_teacher_training=trained,
-        no_teacher_initialised_from=start,
+        no_teacher_initialised_from=learn.described(),
+        repeats=tuple(repeats),
         skipped=None,
     )
 
 
 def _without(reason: str) -> Controls:
     return Controls(
-        baselines=(), no_teacher=None, no_teacher_training=None, no_teacher_initialised_from=None, skipped=reason
-    )
+        baselines=(), no_teacher=None, no_teacher_training=None, no_teacher_initialised_from=None, repeats=(),
+        skipped=reason,
+    )  # fmt: skip
 
 
-def _no_teacher(
-    options: DistillOptions,
-    student_options: StudentOptions,
-    teacher: Teacher,
-    corpus: Corpus,
-    signals: Signals,
-    known: np.ndarray,
-    folder: Path,
-) -> tuple[Evaluation, Training, str]:
-    """Train the student's twin on gold labels alone, from what the teacher was before it knew the task."""
-    progress = folder / "progress"
-    start = teacher.path(teacher.base or teacher.checkpoint)
-    twin = make_student(student_options, start, corpus.labels, options.seed, progress)
-    split, validation = SplitSignals(signals, "train"), SplitSignals(signals, "validation")
-    rows = split.rows.take(known)
-    objective = GoldLabels(np.asarray(split.labels)[known], validation.rows, validation.labels, len(corpus.labels))
-    trained = train(twin, rows, objective, options, progress / "training", "control: the student without a teacher")
-    device = Accelerator().device
-    twin.to(device)
-    evaluation = evaluate(
-        lambda name: logits_of(twin, SplitSignals(signals, name).rows, len(corpus.labels), device),
-        signals,
-        corpus.evaluation_splits,
-        folder,
-        "no_teacher",
-    )
-    what = registry.load(STUDENTS, student_options.kind).describe(student_options)
-    whom = (
-        "the checkpoint before it was fitted"
-        if teacher.base is not None
-        else "the teacher itself (no earlier one is known)"
-    )
-    return evaluation, trained, f"{what}; teacher here means {whom}"
+@dataclass(frozen=True)
+class _Learner:
+    """Trains and measures one student after another; every name has its own place below `progress/`."""
+
+    options: StudentOptions
+    teacher: Teacher
+    corpus: Corpus
+    signals: Signals
+    folder: Path
+
+    def from_teacher(self, options: DistillOptions, name: str, what: str) -> tuple[Evaluation, Training]:
+        """Train a student as the one that ships was trained."""
+        split, validation = SplitSignals(self.signals, "train"), SplitSignals(self.signals, "validation")
+        objective = TeacherSignals(options.losses, split, validation)
+        return self._learned(self.teacher.checkpoint, split.rows, objective, options, name, what)
+
+    def from_gold(
+        self, options: DistillOptions, known: np.ndarray, name: str, what: str
+    ) -> tuple[Evaluation, Training]:
+        """Train the student's twin on gold labels alone, from what the teacher was before it knew the task.
+
+        Args:
+            known: (rows,) int; the training rows that have a label.
+        """
+        split, validation = SplitSignals(self.signals, "train"), SplitSignals(self.signals, "validation")
+        labels = np.asarray(split.labels)[known]
+        objective = GoldLabels(labels, validation.rows, validation.labels, len(self.corpus.labels))
+        start = self.teacher.base or self.teacher.checkpoint
+        return self._learned(start, split.rows.take(known), objective, options, name, what)
+
+    def described(self) -> str:
+        """Say in words what the twin starts from."""
+        what = registry.load(STUDENTS, self.options.kind).describe(self.options)
+        earlier = self.teacher.base is not None
+        whom = "the checkpoint before it was fitted" if earlier else "the teacher itself (no earlier one is known)"
+        return f"{what}; teacher here means {whom}"
+
+    def _learned(
+        self, start: PurePosixPath, rows: TokenRows, objective: Objective, options: DistillOptions, name: str, what: str
+    ) -> tuple[Evaluation, Training]:
+        progress = self.folder / "progress"
+        model = make_student(
+            self.options, self.teacher.path(start), self.corpus.labels, options.seed, progress / f"from_{start.name}"
+        )
+        trained = train(model, rows, objective, options, progress / name, what)
+        return measured(model, self.corpus, self.signals, self.folder, name), trained
 
 
 def _tfidf(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -20,7 +21,7 @@ from edgedistill.training.evaluate import evaluate
 from edgedistill.training.loop import train
 from edgedistill.training.predict import logits_of
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Corpus, Signals, Student, Teacher
+from edgedistill.values import Corpus, Evaluation, Signals, Student, Teacher
 
 STUDENTS = "edgedistill.models.students"
 
@@ -30,6 +31,17 @@ def make_student(options: StudentOptions, start: Path, labels: Sequence[str], se
     progress.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     return registry.load(STUDENTS, options.kind).make(options, start, tuple(labels), progress)
+
+
+def measured(student: Any, corpus: Corpus, signals: Signals, folder: Path, name: str = "evaluation") -> Evaluation:
+    """Return a trained model's logits and metric on the held-out splits; they go to `name` below `folder`."""
+    device = Accelerator().device
+    student.to(device)
+
+    def answer(split: str) -> np.ndarray:
+        return logits_of(student, SplitSignals(signals, split).rows, len(corpus.labels), device)
+
+    return evaluate(answer, signals, corpus.evaluation_splits, folder, name)
 
 
 def distill(
@@ -58,14 +70,7 @@ def distill(
     checkpoint = folder / "checkpoint"
     student.save(checkpoint)
     tokenizer.save_pretrained(checkpoint)
-    device = Accelerator().device
-    student.to(device)
-    evaluation = evaluate(
-        lambda name: logits_of(student, SplitSignals(signals, name).rows, len(corpus.labels), device),
-        signals,
-        corpus.evaluation_splits,
-        folder,
-    )
+    evaluation = measured(student, corpus, signals, folder)
     weights = list(checkpoint.glob("*.safetensors"))
     return Student(
         kind=student_options.kind,

@@ -81,7 +81,8 @@ def _controls(evidence: Evidence) -> Section:
     )
     if controls.skipped:
         lead = f"Not every control ran: {controls.skipped}. {lead}"
-    shown = (tables.controls(benchmark),) if benchmark.controls else ()
+    shown: tuple[Table, ...] = (tables.controls(benchmark),) if benchmark.controls else ()
+    shown += (tables.seeds(benchmark),) if benchmark.seeds else ()
     described = background.baselines(evidence)
     blocks = (*shown, described) if described.rows else shown
     return Section("controls", "Controls", lead, (), blocks, (controls.folder.name, benchmark.folder.name))

@@ -33,7 +33,7 @@ from edgedistill.report.units import (
     share,
     significant,
 )
-from edgedistill.results import BenchmarkResult, BudgetLine, Comparison, Ratio, Step, Subject
+from edgedistill.results import BenchmarkResult, BudgetLine, Comparison, Ratio, SeedResult, Step, Subject
 from edgedistill.values import Metric
 
 _STAGE = {"distill": "distillation", "export": "export", "quantize": "quantization"}
@@ -272,8 +272,20 @@ def _trust(evidence: Evidence) -> str:
     else:
         doubtful = "any number here, quality included" if validity.wrong else "times"
         said = f"Do not rely on {doubtful} ({where}): {reasons(validity)}."
+    if benchmark.seeds:
+        return f"{said} Intervals cover the choice of texts; {_over_seeds(benchmark.seeds)}."
     return (
         f"{said} Intervals cover the choice of texts; each model was trained once (seed {seed}): another seed differs."
+    )
+
+
+def _over_seeds(results: Sequence[SeedResult]) -> str:
+    """Return how far the gain over the control, and the student's own metric, go apart between seeds."""
+    gains = sorted((result.mean for result in results), key=lambda mean: mean.value)
+    own = sorted((result.quality["test"] for result in results), key=lambda metric: metric.value)
+    return (
+        f"over {len(results)} seeds the gain from the teacher went from {points(gains[0])} to {points(gains[-1])} "
+        f"points on average, and the student's quality on the test set from {share(own[0])} to {share(own[-1])}"
     )
 
 

@@ -237,6 +237,22 @@ def controls(benchmark: BenchmarkResult) -> Table:
     return Table(f"The student against its controls ({unit})", columns, (mean, *rows))
 
 
+def seeds(benchmark: BenchmarkResult) -> Table:
+    """What each seed of student and control gave: how far luck moves the numbers."""
+    columns = ("Seed", "Student, test", "Gain, mean of sets", *(f"Gain, {split_title(s)}" for s in benchmark.splits))
+    rows = tuple(
+        row(
+            f"{result.seed} (shipped)" if number == 0 else str(result.seed),
+            metric_cell(result.quality["test"]),
+            change_cell(result.mean),
+            *(change_cell(result.differences.get(split)) for split in benchmark.splits),
+            emphasised=number == 0,
+        )
+        for number, result in enumerate(benchmark.seeds)
+    )
+    return Table("Every seed: the student minus the same student trained without the teacher", columns, rows)
+
+
 def folded(table: Table) -> Table:
     """Return the table, closed until asked for."""
     return replace(table, folded=True)

@@ -63,12 +63,14 @@ def describe(options: Options) -> str:
 def _token_vectors(teacher: Path, labels: tuple[str, ...], dimensions: int, folder: Path) -> Any:
     """Return (vocab, dimensions) float32, of unit scale; kept in `folder`, so an interruption costs them once."""
     import numpy as np
+    import torch
     from sklearn.decomposition import PCA
 
     cached = folder / "token_vectors.npy"
     if cached.exists():
         return np.load(cached)
-    raw = _encode_each_token(teacher, labels, folder)
+    with torch.random.fork_rng(devices=[]):  # loading draws random numbers where there is no head; kept vectors do not
+        raw = _encode_each_token(teacher, labels, folder)
     kept = min(dimensions, *raw.shape)
     if kept < raw.shape[1]:
         raw = PCA(kept, svd_solver="covariance_eigh").fit_transform(raw)
