@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from edgedistill.corpus.sources import csv, hub, jsonl, parquet, text
@@ -30,7 +32,6 @@ def test_jsonl_labels_of_any_plain_type_become_their_text(tmp_path: Path) -> Non
 
 
 def test_integers_that_share_a_column_with_a_missing_value_stay_integers(tmp_path: Path) -> None:
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.table({"text": ["a", "b"], "label": pa.array([2.0, None], pa.float64())}), tmp_path / "rows")
     options = parquet.Options(source="parquet", file="rows")
     assert list(parquet.read(options, tmp_path, tmp_path / "cache")["label"]) == ["2", None]
