@@ -1,7 +1,7 @@
 """Section: what every part of a recipe has in common."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,10 +47,16 @@ class LossOptions(Section):
     NEEDS: ClassVar[frozenset[str]] = frozenset()  # signals, in the words of TeacherOptions.SIGNALS, or "gold"
 
 
+Width = Literal["float32", "float16", "int8", "int4"]
+
+
 class MethodOptions(Section):
-    """How weights become small integers; one file of `quantize/methods/` each."""
+    """How weights become small; one file of `quantize/methods/` each."""
 
     method: str
+    overrides: dict[str, Width] = Field(
+        {}, description="Layer name, with * and ?, to the width its weight gets instead; the first that fits counts."
+    )
     SCHEME: ClassVar[str] = ""  # the word that a format's STORES must hold
 
 

@@ -244,9 +244,9 @@ class QuantizedTensor(Value):
     shape: tuple[int, ...]
     scheme: str = Field(description="float32, or e.g. int8 per_channel symmetric")
     bits: int
-    code_limit: int | None = Field(description="Codes lie in -code_limit..code_limit; None for float.")
+    code_limit: int | None = Field(description="8-bit codes lie in -code_limit..code_limit; None for other widths.")
     stored_bytes: int
-    max_error_in_steps: float = Field(ge=0, le=0.5001, description="Largest rounding error, in units of the scale.")
+    max_error_in_steps: float = Field(ge=0, description="Largest rounding error, in units of the scale.")
 
 
 class QuantizedModel(StageValue):
@@ -255,7 +255,7 @@ class QuantizedModel(StageValue):
     method: str
     scheme: str
     tensors: tuple[QuantizedTensor, ...]
-    weights: RelativePath = Field(description="safetensors: <name>.codes, <name>.scales, and what stayed float.")
+    weights: RelativePath = Field(description="safetensors: codes and scales, and what stayed float.")
     weights_bytes: int
     weights_sha256: Sha256
     reduced_range: bool

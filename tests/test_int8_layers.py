@@ -7,6 +7,7 @@ from torch import nn
 from edgedistill.models.int8_layers import DynamicInt8Linear, Int8Embedding
 from edgedistill.models.quantized import replace_module
 from edgedistill.quantize.affine import RowQuantized, quantize_rows
+from edgedistill.quantize.decisions import Int8
 from edgedistill.quantize.exchange import exchange
 
 
@@ -18,7 +19,7 @@ def model(*, bias: bool = True) -> nn.Sequential:
 def exchanged(floats: nn.Sequential, *names: str) -> nn.Sequential:
     made = model(bias=floats[1][0].bias is not None)
     made.load_state_dict(floats.state_dict())
-    exchange(made, {name: rows_of(floats, name) for name in names})
+    exchange(made, {name: Int8(rows_of(floats, name)) for name in names})
     return made
 
 

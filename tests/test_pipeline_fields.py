@@ -48,6 +48,9 @@ OTHER: dict[str, Any] = {
     "distill.losses": [{"loss": "forward_kl"}],
     "quantize[0].cpus": ["arm64"],
     "quantize[0].reduced_range": "always",
+    "quantize[0].overrides": {"*": "float16"},
+    "quantize[0].granularity": "per_tensor",
+    "quantize[0].embeddings": "int4",
     "export[0].exporter": "dynamo",
     "benchmark.target": "x86_64_avx2",
     "budget.min_retained_quality": 0.9,
@@ -71,7 +74,7 @@ LEFT_OUT = {
     "student.kind": "another kind has other fields: the student is changed as a whole",
     "distill.losses[0].loss": "another loss has other fields: the list is changed as a whole",
     "distill.losses[1].loss": "another loss has other fields",
-    "quantize[0].method": "there is one method",
+    "quantize[0].method": "another method has other fields",
     "export[0].format": "there is one format",
 }
 """Fields that have no other valid value by themselves, and why."""
@@ -79,7 +82,7 @@ LEFT_OUT = {
 
 def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[str, Any]]:
     """Yield every field with its value; a list of plain values is one field."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         for name, part in value.items():
             yield from leaves(part, (*path, name))
     elif isinstance(value, list) and value and isinstance(value[0], Mapping):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from finished_build import Finished
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from edgedistill import registry
@@ -58,7 +59,8 @@ def test_another_number_in_the_file_gives_other_logits(
 ) -> None:
     state = load_file(quantized.path(quantized.weights))
     state[f"hidden.{part}"][0] = -state[f"hidden.{part}"][0]
-    save_file(state, tmp_path / "weights.safetensors")
+    with safe_open(quantized.path(quantized.weights), framework="pt") as opened:
+        save_file(state, tmp_path / "weights.safetensors", opened.metadata())
     model = load_quantized(student.path(student.checkpoint), tmp_path / "weights.safetensors")
     before = np.load(quantized.path(quantized.evaluation.logits["test"]))
     assert not np.array_equal(measured(model, finished.value("signals"), "test"), before)
@@ -122,7 +124,7 @@ def placed(value: QuantizedModel, folder: Path) -> QuantizedModel:
 
 
 def test_an_embedding_left_alone_is_listed_as_float(finished: Finished, tmp_path: Path) -> None:
-    value = made(finished, tmp_path, embeddings=False)
+    value = made(finished, tmp_path, embeddings="float32")
     schemes = {tensor.name: tensor.scheme for tensor in value.tensors}
     assert schemes["embedding.weight"] == "float32"
     assert schemes["hidden.weight"].startswith("int8")
@@ -130,7 +132,7 @@ def test_an_embedding_left_alone_is_listed_as_float(finished: Finished, tmp_path
 
 def test_nothing_to_quantize_is_an_error_and_not_a_copy(finished: Finished, tmp_path: Path) -> None:
     with pytest.raises(QuantizationError, match="dynamic_int8 found no linear layer or table in a static student"):
-        made(finished, tmp_path, embeddings=False, min_weights=10**6)
+        made(finished, tmp_path, embeddings="float32", min_weights=10**6)
 
 
 def test_a_weight_that_is_not_finite_is_an_error(finished: Finished, tmp_path: Path) -> None:

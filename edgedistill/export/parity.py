@@ -15,7 +15,7 @@ import torch
 
 from edgedistill import registry
 from edgedistill.errors import ParityError, StageError
-from edgedistill.models.int8_layers import DynamicInt8Linear
+from edgedistill.models.quantized import rounds_activations
 from edgedistill.runtimes._model import LoadedModel
 from edgedistill.values import Parity, ParityCheck
 
@@ -53,13 +53,12 @@ class Tolerance:
 
 
 FLOAT = Tolerance(exact=1e-4, deployed=1e-3)
-DYNAMIC_ACTIVATIONS = Tolerance(exact=0.02, deployed=0.1)
+ROUNDED_ACTIVATIONS = Tolerance(exact=0.02, deployed=0.1)
 
 
 def tolerance_of(model: Any) -> Tolerance:
     """Return the wider tolerance exactly where the model rounds activations: codes in a table are exact."""
-    rounds = any(isinstance(part, DynamicInt8Linear) for part in model.modules())
-    return DYNAMIC_ACTIVATIONS if rounds else FLOAT
+    return ROUNDED_ACTIVATIONS if rounds_activations(model) else FLOAT
 
 
 def prove(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
@@ -121,10 +122,15 @@ def _holds(arrays: set[bytes], model: Any, decided: QuantizedModel | None) -> bo
     """Whether the file holds every stored number: codes and scales as they are, float matrices perhaps turned."""
     if decided is not None:
         stored = load_file(decided.path(decided.weights))
-        wanted = [tensor for name, tensor in stored.items() if name.endswith((".codes", ".scales"))]
+        wanted = [tensor for name, tensor in stored.items() if _is_decided(name, tensor)]
     else:
         wanted = [tensor.detach() for tensor in model.parameters() if tensor.dim() == 2]
     return all(tensor.numpy().tobytes() in arrays or tensor.t().numpy().tobytes() in arrays for tensor in wanted)
+
+
+def _is_decided(name: str, tensor: torch.Tensor) -> bool:
+    """Whether a tensor of a quantized model holds codes, or what they are scaled by."""
+    return tensor.dtype != torch.float32 or name.endswith((".scales", ".factors", ".input_scale"))
 
 
 def _copy_shared(checkpoint: Path, root: Path) -> None:

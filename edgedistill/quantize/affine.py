@@ -1,7 +1,7 @@
-"""Affine quantization of weights to symmetric 8-bit codes, in numpy.
+"""Affine quantization of weights to small integer codes, in numpy.
 
 Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-Inference", arXiv:1712.05877, section 2.1, with zero_point 0.
+Inference", arXiv:1712.05877, section 2.1; codes of 8 bits have zero_point 0.
 """
 
 from dataclasses import dataclass
@@ -10,16 +10,19 @@ import numpy as np
 
 from edgedistill.errors import QuantizationError
 
+LARGEST_4_BIT_CODE = 15
+MIDDLE_4_BIT_CODE = 8  # the zero point of symmetric 4-bit codes, as onnxruntime has it
+
 
 @dataclass(frozen=True)
 class RowQuantized:
-    """A matrix as small integers with one scale per row.
+    """A matrix as signed 8-bit integers, with one scale per row, or with one for all of them.
 
     weight[r, c] is about codes[r, c] * scales[r], and never further from it than half of that scale.
     """
 
     codes: np.ndarray  # (rows, columns) int8, symmetric: -limit..limit
-    scales: np.ndarray  # (rows,) float32, all > 0
+    scales: np.ndarray  # (rows,) float32, or (1,) for the whole matrix; all > 0
     limit: int
 
     def dequantize(self) -> np.ndarray:
@@ -28,8 +31,40 @@ class RowQuantized:
         return weights
 
     def max_error_in_steps(self, weight: np.ndarray) -> float:
-        """Return the largest distance from `weight`, in units of the row's scale; at most one half."""
+        """Return the largest distance from `weight`, in units of its scale; at most one half where codes are nearest.
+
+        Codes that were chosen together, so that their errors cancel, may lie further away.
+        """
         return float((np.abs(self.dequantize() - weight) / self.scales[:, None]).max())
+
+
+@dataclass(frozen=True)
+class GroupQuantized:
+    """A matrix as unsigned 4-bit integers, with a scale and a zero point for each group of columns.
+
+    weight[r, c] is about (codes[r, c] - zero_points[r, g]) * scales[r, g], where g = c // group_size.
+    """
+
+    codes: np.ndarray  # (rows, columns) uint8, 0..15
+    scales: np.ndarray  # (rows, groups) float32, all > 0
+    zero_points: np.ndarray  # (rows, groups) uint8, 0..15
+    symmetric: bool  # every zero point is 8
+
+    @property
+    def group_size(self) -> int:
+        """Columns that share a scale."""
+        return int(self.codes.shape[1] // self.scales.shape[1])
+
+    def dequantize(self) -> np.ndarray:
+        """Return the float32 weights that the codes stand for, (rows, columns)."""
+        centred = self.codes.astype(np.float32) - np.repeat(self.zero_points, self.group_size, axis=1)
+        weights: np.ndarray = centred * np.repeat(self.scales, self.group_size, axis=1)
+        return weights
+
+    def max_error_in_steps(self, weight: np.ndarray) -> float:
+        """Return the largest distance from `weight`, in units of its group's scale."""
+        steps = np.repeat(self.scales, self.group_size, axis=1)
+        return float((np.abs(self.dequantize() - weight) / steps).max())
 
 
 def quantize_rows(weight: np.ndarray, limit: int) -> RowQuantized:
@@ -40,14 +75,77 @@ def quantize_rows(weight: np.ndarray, limit: int) -> RowQuantized:
     Raises:
         QuantizationError: a weight is not finite, or the limit does not fit into 8 bits.
     """
+    weight = _checked(weight, limit)
+    return _rounded(weight, np.abs(weight).max(axis=1), limit)
+
+
+def quantize_whole(weight: np.ndarray, limit: int) -> RowQuantized:
+    """Round `weight`, (rows, columns) float32, to integers in -limit..limit with one scale: per tensor.
+
+    Raises:
+        QuantizationError: a weight is not finite, or the limit does not fit into 8 bits.
+    """
+    weight = _checked(weight, limit)
+    return _rounded(weight, np.abs(weight).max(keepdims=True).reshape(1), limit)
+
+
+def quantize_groups(weight: np.ndarray, group_size: int, *, symmetric: bool) -> GroupQuantized:
+    """Round `weight`, (rows, columns) float32, to 4-bit codes, one scale for `group_size` columns of a row.
+
+    Symmetric codes lie in -7..7 around the zero point 8. Asymmetric ones use all of 0..15: the group's range is widened
+    to hold 0, and its scale is set after the zero point is rounded, so that both ends are still in reach. A weight
+    moves by no more than half a scale; a group of zeros gets scale 1 and stays exact.
+
+    Raises:
+        QuantizationError: the groups do not fill the columns, or a weight is not finite.
+    """
+    rows, columns = weight.shape
+    if columns % group_size:
+        fits = [size for size in (16, 32, 64, 128, 256) if columns % size == 0]
+        raise QuantizationError(f"group_size {group_size} does not divide {columns} columns; these do: {fits}")
+    weight = _checked(weight, 7)
+    groups = weight.reshape(rows, columns // group_size, group_size)
+    if symmetric:
+        zero_points = np.full(groups.shape[:2], MIDDLE_4_BIT_CODE, dtype=np.uint8)
+        scales = np.abs(groups).max(axis=2) / np.float32(7)
+    else:
+        low, high = np.minimum(groups.min(axis=2), 0), np.maximum(groups.max(axis=2), 0)
+        span = np.where(high > low, high - low, 1)
+        zero_points = np.rint(-low / span * LARGEST_4_BIT_CODE).astype(np.uint8)
+        above = LARGEST_4_BIT_CODE - zero_points.astype(np.float32)
+        scales = np.maximum(-low / np.maximum(zero_points, 0.5), high / np.maximum(above, 0.5))
+    scales = _usable(scales.astype(np.float32))
+    largest = LARGEST_4_BIT_CODE
+    codes = np.clip(np.rint(groups / scales[:, :, None]) + zero_points[:, :, None], 0, largest).astype(np.uint8)
+    return GroupQuantized(codes.reshape(rows, columns), scales, zero_points, symmetric)
+
+
+def packed(codes: np.ndarray) -> np.ndarray:
+    """Return 4-bit codes, (..., count) uint8, two in each byte, the first one in the low bits: (..., ceil(count / 2)).
+
+    An odd count is filled up with a 0.
+    """
+    even = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, codes.shape[-1] % 2)])
+    both: np.ndarray = even[..., 0::2] | (even[..., 1::2] << 4)
+    return both.astype(np.uint8)
+
+
+def _checked(weight: np.ndarray, limit: int) -> np.ndarray:
     if not 1 <= limit <= 127:
         raise QuantizationError(
             f"a code limit of {limit} does not fit into a signed byte; use 63 (7-bit) or 127 (8-bit)"
         )
     if not np.isfinite(weight).all():
         raise QuantizationError("the weight has a NaN or an infinity; did distillation diverge?")
-    weight = weight.astype(np.float32)
-    scales = (np.abs(weight).max(axis=1) / np.float32(limit)).astype(np.float32)
-    scales[scales < np.finfo(np.float32).tiny] = 1.0
+    return weight.astype(np.float32)
+
+
+def _rounded(weight: np.ndarray, largest: np.ndarray, limit: int) -> RowQuantized:
+    scales = _usable((largest / np.float32(limit)).astype(np.float32))
     codes = np.clip(np.rint(weight / scales[:, None]), -limit, limit).astype(np.int8)
     return RowQuantized(codes, scales, limit)
+
+
+def _usable(scales: np.ndarray) -> np.ndarray:
+    """Return the scales with 1 where there is nothing to scale: a quotient by less would overflow."""
+    return np.where(scales < np.finfo(np.float32).tiny, np.float32(1), scales)

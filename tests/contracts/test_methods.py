@@ -12,14 +12,17 @@ from torch import nn
 
 from edgedistill import registry
 from edgedistill.models.classifier import StaticClassifier
+from edgedistill.quantize import widths
 from edgedistill.quantize.affine import RowQuantized, quantize_rows
-from edgedistill.quantize.methods import _called
-from edgedistill.quantize.methods._called import called
+from edgedistill.quantize.called import called
+from edgedistill.quantize.decisions import Int8
 from edgedistill.targets._target import Target
+from edgedistill.training.rows import TokenRows
 
 METHODS = "edgedistill.quantize.methods"
 FORMATS = "edgedistill.export.formats"
-VOCAB, WIDTH, HIDDEN = 50, 16, 8
+VOCAB, WIDTH, HIDDEN = 50, 32, 16
+CALIBRATION = TokenRows(np.arange(1, 41, dtype=np.int32), np.arange(0, 41, 5), 0)  # eight texts of five tokens
 
 
 def small_model() -> StaticClassifier:
@@ -58,10 +61,15 @@ def test_a_layer_that_is_read_by_its_weight_alone_is_not_called() -> None:
 @pytest.mark.parametrize("name", registry.names(METHODS))
 def test_every_method_leaves_what_is_not_called_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = registry.load(METHODS, name)
-    options = module.Options(method=name, min_weights=1)
-    assert dict(module.quantize(ReadsByWeight(), options)).keys() == CALLED
-    monkeypatch.setattr(_called, "called", every_layer)
-    assert dict(module.quantize(ReadsByWeight(), options)).keys() > CALLED, "the check can fail"
+    options = module.Options(method=name, **small(module))
+    assert dict(module.quantize(ReadsByWeight(), options, CALIBRATION)).keys() == CALLED
+    monkeypatch.setattr(widths, "called", every_layer)
+    assert dict(module.quantize(ReadsByWeight(), options, CALIBRATION)).keys() > CALLED, "the check can fail"
+
+
+def small(module: Any) -> dict[str, Any]:
+    """Return settings under which a method leaves no layer out for being small."""
+    return {"min_weights": 1} if "min_weights" in module.Options.model_fields else {}
 
 
 def faults(name: str, module: Any) -> list[str]:
@@ -88,12 +96,12 @@ def faults_in_numbers(name: str, module: Any) -> list[str]:
     found = []
     model = small_model()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    everything = dict(module.quantize(model, module.Options(method=name, min_weights=1)))
+    everything = dict(module.quantize(model, module.Options(method=name, **small(module)), CALIBRATION))
     if everything.keys() != {"embedding", "hidden", "output"}:
         found.append("every table and every large linear layer is quantized")
     for key, rows in everything.items():
         weight = before[f"{key}.weight"].numpy()
-        if rows.codes.shape != weight.shape or rows.max_error_in_steps(weight) > 0.5001:
+        if rows.weight().shape != weight.shape or rows.max_error_in_steps(weight) > 0.5001:
             found.append(f"{key} is what the float layer was, to half a step")
     if any(not torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items()):
         found.append("the float model is left alone")
@@ -110,17 +118,17 @@ def broken(**parts: Any) -> SimpleNamespace:
     return SimpleNamespace(**{**vars(registry.load(METHODS, "dynamic_int8")), **parts})
 
 
-def without_tables(model: nn.Module, options: Any) -> Any:
-    yield from ((name, rows) for name, rows in sound().quantize(model, options) if name != "embedding")
+def without_tables(model: nn.Module, options: Any, calibration: TokenRows) -> Any:
+    yield from ((name, rows) for name, rows in sound().quantize(model, options, calibration) if name != "embedding")
 
 
-def with_half_the_scale(model: nn.Module, options: Any) -> Any:
-    for name, rows in sound().quantize(model, options):
-        yield name, RowQuantized(rows.codes, rows.scales / 2, rows.limit)
+def with_half_the_scale(model: nn.Module, options: Any, calibration: TokenRows) -> Any:
+    for name, made in sound().quantize(model, options, calibration):
+        yield name, Int8(RowQuantized(made.rows.codes, made.rows.scales / 2, made.rows.limit))
 
 
-def in_place(model: nn.Module, options: Any) -> Any:
-    made = list(sound().quantize(model, options))
+def in_place(model: nn.Module, options: Any, calibration: TokenRows) -> Any:
+    made = list(sound().quantize(model, options, calibration))
     with torch.no_grad():
         model.get_parameter("output.weight").mul_(2)
     yield from made
@@ -173,10 +181,14 @@ def test_codes_have_seven_bits_where_a_target_saturates(cpus: tuple[str, ...], r
     assert decided is reduced
     assert said in reason
     assert sound().needs(options) == {"reduced_range": reduced}
-    made = dict(sound().quantize(small_model(), options))
+    made = dict(sound().quantize(small_model(), options, CALIBRATION))
     limit = 63 if reduced else 127
-    assert {name: rows.limit for name, rows in made.items()} == {"embedding": 127, "hidden": limit, "output": limit}
-    assert all(np.abs(rows.codes).max() == rows.limit for rows in made.values())
+    assert {name: each.code_limit for name, each in made.items()} == {
+        "embedding": 127,
+        "hidden": limit,
+        "output": limit,
+    }
+    assert all(np.abs(each.rows.codes).max() == each.code_limit for each in made.values())
 
 
 @pytest.mark.parametrize(("word", "reduced"), [("always", True), ("never", False)])
@@ -200,22 +212,26 @@ def test_the_host_is_asked_what_it_has(monkeypatch: pytest.MonkeyPatch, features
         ({"min_weights": 0}, {"embedding", "hidden", "output"}),
         ({"min_weights": WIDTH * HIDDEN}, {"embedding", "hidden"}),
         ({"min_weights": WIDTH * HIDDEN + 1}, {"embedding"}),
-        ({"min_weights": 0, "embeddings": False}, {"hidden", "output"}),
+        ({"min_weights": 0, "embeddings": "float32"}, {"hidden", "output"}),
     ],
 )
 def test_small_layers_and_tables_are_left_out_as_the_recipe_says(settings: dict[str, Any], names: set[str]) -> None:
     options = sound().Options(method="dynamic_int8", **settings)
-    assert dict(sound().quantize(small_model(), options)).keys() == names
+    assert dict(sound().quantize(small_model(), options, CALIBRATION)).keys() == names
 
 
 def test_a_row_is_an_output_channel() -> None:
     model = small_model()
     with torch.no_grad():
         model.hidden.weight[3] *= 1000
-    rows = dict(sound().quantize(model, sound().Options(method="dynamic_int8", min_weights=1, reduced_range="never")))
+    rows = dict(
+        sound().quantize(
+            model, sound().Options(method="dynamic_int8", min_weights=1, reduced_range="never"), CALIBRATION
+        )
+    )
     alone = quantize_rows(model.hidden.weight.detach().numpy()[:3], 127)
-    assert np.array_equal(rows["hidden"].codes[:3], alone.codes)
-    assert rows["hidden"].scales[3] > 100 * rows["hidden"].scales[:3].max()
+    assert np.array_equal(rows["hidden"].rows.codes[:3], alone.codes)
+    assert rows["hidden"].rows.scales[3] > 100 * rows["hidden"].rows.scales[:3].max()
 
 
 def test_an_unknown_cpu_is_told_with_the_choices() -> None:

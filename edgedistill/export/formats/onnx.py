@@ -15,7 +15,10 @@ EXPORTERS = ("torchscript", "dynamo")
 RUNTIME = "onnxruntime"
 SUFFIXES: Mapping[str, str] = {
     "float32": "",
+    "float16": "_fp16",
     "int8_dynamic": "_quantized",
+    "int8_static": "_int8",
+    "int4": "_q4",
 }  # transformers.js and optimum look for these
 
 
@@ -103,6 +106,7 @@ def _write_torchscript(model: Any, file: Path, opset: int) -> None:
         torch.onnx.export(
             model, _example(), file, dynamo=False, opset_version=opset, input_names=["input_ids", "attention_mask"],
             output_names=["logits"], dynamic_axes={"input_ids": free, "attention_mask": free, "logits": {0: "batch"}},
+            do_constant_folding=_may_fold(model),
         )  # fmt: skip
 
 
@@ -121,8 +125,15 @@ def _write_dynamo(model: Any, file: Path, opset: int) -> None:
         torch.onnx.export(
             model, _example(), file, dynamo=True, opset_version=opset, input_names=["input_ids", "attention_mask"],
             output_names=["logits"], dynamic_shapes=(free, free), custom_translation_table=translations(),
-            external_data=False, verbose=False,
+            external_data=False, verbose=False, optimize=_may_fold(model),
         )  # fmt: skip
+
+
+def _may_fold(model: Any) -> bool:
+    """Whether constants may be computed beforehand: half-precision weights would be widened, and the file doubled."""
+    from edgedistill.models.weight_only_layers import Float16Linear
+
+    return not any(isinstance(part, Float16Linear) for part in model.modules())
 
 
 def _strip_traces(model: Any) -> None:

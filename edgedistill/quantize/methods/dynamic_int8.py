@@ -9,71 +9,34 @@ reduced range.
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from edgedistill.quantize.methods import _int8
+from edgedistill.quantize.methods._int8 import Int8Options
 
-from edgedistill import registry
-from edgedistill.quantize.affine import RowQuantized, quantize_rows
-from edgedistill.section import MethodOptions
+if TYPE_CHECKING:
+    from edgedistill.quantize.decisions import Decision
+    from edgedistill.training.rows import TokenRows
 
-TARGETS = "edgedistill.targets"
-FULL_RANGE, REDUCED_RANGE = 127, 63
+decide_range, needs = _int8.decide_range, _int8.needs
 
 
-class Options(MethodOptions):
-    """Which CPUs the file must be right on, and whether tables shrink too."""
+class Options(Int8Options):
+    """8-bit weights and tables, activations measured on the fly."""
 
     method: Literal["dynamic_int8"]
-    cpus: tuple[str, ...] = Field(
-        ("host",), min_length=1, description="Files of targets/ that the artifact will run on."
-    )
-    reduced_range: Literal["auto", "always", "never"] = Field(
-        "auto", description="7-bit codes; auto: where one of the cpus has neither VNNI nor dotprod."
-    )
-    min_weights: int = Field(
-        1 << 16, ge=0, description="Linear layers with fewer weights stay float: they save nothing, and rounding costs."
-    )
-    embeddings: bool = Field(True, description="Embedding tables too; without them the file hardly shrinks.")
 
     SCHEME: ClassVar[str] = "int8_dynamic"
 
 
-def decide_range(options: Options) -> tuple[bool, str]:
-    """Return whether codes have 7 bits, and why, in words.
-
-    Raises:
-        UnknownChoice: a cpu is no file of targets/.
-    """
-    if options.reduced_range != "auto":
-        return options.reduced_range == "always", f"the recipe says reduced_range: {options.reduced_range}"
-    without = [name for name in options.cpus if not registry.load(TARGETS, name).target().int8_dot]
-    if without:
-        return True, f"{', '.join(without)} has neither VNNI nor dotprod, and its 16-bit sums would saturate"
-    return False, f"{', '.join(options.cpus)}: int8 dot products do not saturate"
-
-
-def needs(options: Options) -> dict[str, Any]:
-    """Return what the result depends on besides the options: the range that the cpus ask for."""
-    return {"reduced_range": decide_range(options)[0]}
-
-
-def quantize(model: Any, options: Options) -> Iterator[tuple[str, RowQuantized]]:
-    """Yield (module name, its weight quantized by rows) for every embedding table and large linear layer of `model`.
+def quantize(model: Any, options: Options, calibration: "TokenRows") -> Iterator[tuple[str, "Decision"]]:
+    """Yield (layer name, decision) for every embedding table and large linear layer of `model`.
 
     A table or layer that the model reads by its weight, without calling it, stays float. Rows are output channels of a
     linear layer and entries of a table.
+
+    Args:
+        model: float, in evaluation mode; left as it is.
+        calibration: not read.
     """
-    from torch import nn
-
-    from edgedistill.quantize.methods._called import called
-
-    limit = REDUCED_RANGE if decide_range(options)[0] else FULL_RANGE
-    exchangeable = called(model)
-    for name, module in model.named_modules():
-        if name not in exchangeable:
-            continue
-        if isinstance(module, nn.Linear) and module.weight.numel() >= options.min_weights:
-            yield name, quantize_rows(module.weight.detach().numpy(), limit)
-        elif isinstance(module, nn.Embedding) and options.embeddings:
-            yield name, quantize_rows(module.weight.detach().numpy(), FULL_RANGE)  # looked up, never multiplied in int8
+    yield from _int8.weights(model, options)

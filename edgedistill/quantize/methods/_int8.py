@@ -1,0 +1,70 @@
+"""What the methods of 8-bit codes share: which CPUs must be right, and so how large a code may be."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from edgedistill import registry
+from edgedistill.section import MethodOptions, Width
+
+if TYPE_CHECKING:
+    from edgedistill.quantize.decisions import Decision
+
+TARGETS = "edgedistill.targets"
+
+
+class Int8Options(MethodOptions):
+    """Which CPUs the file must be right on, and which layers stay wider or become narrower."""
+
+    cpus: tuple[str, ...] = Field(
+        ("host",), min_length=1, description="Files of targets/ that the artifact will run on."
+    )
+    reduced_range: Literal["auto", "always", "never"] = Field(
+        "auto", description="7-bit codes; auto: where one of the cpus has neither VNNI nor dotprod."
+    )
+    granularity: Literal["per_channel", "per_tensor"] = Field(
+        "per_channel", description="One scale for each output channel, or one for the whole matrix."
+    )
+    min_weights: int = Field(
+        1 << 16, ge=0, description="Linear layers with fewer weights stay float: they save nothing, and rounding costs."
+    )
+    embeddings: Width = Field("int8", description="Width of embedding tables; as float32 the file hardly shrinks.")
+
+
+def decide_range(options: Int8Options) -> tuple[bool, str]:
+    """Return whether codes have 7 bits, and why, in words.
+
+    Raises:
+        UnknownChoice: a cpu is no file of targets/.
+    """
+    if options.reduced_range != "auto":
+        return options.reduced_range == "always", f"the recipe says reduced_range: {options.reduced_range}"
+    without = [name for name in options.cpus if not registry.load(TARGETS, name).target().int8_dot]
+    if without:
+        return True, f"{', '.join(without)} has neither VNNI nor dotprod, and its 16-bit sums would saturate"
+    return False, f"{', '.join(options.cpus)}: int8 dot products do not saturate"
+
+
+def needs(options: Int8Options) -> dict[str, Any]:
+    """Return what the result depends on besides the options: the range that the cpus ask for."""
+    return {"reduced_range": decide_range(options)[0]}
+
+
+def weights(model: Any, options: Int8Options) -> "Iterator[tuple[str, Decision]]":
+    """Yield (layer name, decision) for every table and large linear layer, inputs measured on the fly."""
+    from torch import nn
+
+    from edgedistill.quantize.affine import quantize_rows, quantize_whole
+    from edgedistill.quantize.decisions import Int8
+    from edgedistill.quantize.widths import FULL_RANGE, REDUCED_RANGE, at_width, quantizable
+
+    limit = REDUCED_RANGE if decide_range(options)[0] else FULL_RANGE
+    rounded = quantize_rows if options.granularity == "per_channel" else quantize_whole
+    for name, layer in quantizable(model).items():
+        if isinstance(layer, nn.Linear) and layer.weight.numel() >= options.min_weights:
+            yield name, Int8(rounded(layer.weight.detach().numpy(), limit))
+        elif isinstance(layer, nn.Embedding):
+            decision = at_width(name, layer, options.embeddings)
+            if decision is not None:
+                yield name, decision

@@ -1,0 +1,64 @@
+"""Weights as 4-bit codes, with a scale for each group of columns; activations stay float32.
+
+On a CPU this buys size and memory, seldom speed: the codes are widened before they are multiplied.
+
+Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md, on MatMulNBits and
+GatherBlockQuantized.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from edgedistill.quantize.methods import _weight_only
+from edgedistill.section import MethodOptions, Width
+
+if TYPE_CHECKING:
+    from edgedistill.quantize.decisions import Decision
+    from edgedistill.training.rows import TokenRows
+
+decide_range, needs = _weight_only.decide_range, _weight_only.needs
+
+
+class Options(MethodOptions):
+    """How many columns share a scale, and whether a group has a zero point of its own."""
+
+    method: Literal["int4_groupwise"]
+    group_size: Literal[16, 32, 64, 128, 256] = Field(
+        32, description="Columns that share a scale; fewer are more exact, and each scale takes 4 bytes."
+    )
+    symmetric: bool = Field(False, description="Codes around a fixed zero point; else each group has its own.")
+    min_weights: int = Field(
+        1 << 12, ge=0, description="Linear layers with fewer weights stay float: they save nothing, and rounding costs."
+    )
+    embeddings: Width = Field("int4", description="Width of embedding tables.")
+
+    SCHEME: ClassVar[str] = "int4"
+
+
+def quantize(model: Any, options: Options, calibration: "TokenRows") -> Iterator[tuple[str, "Decision"]]:
+    """Yield (layer name, decision) for every table and every linear layer that is large enough.
+
+    Args:
+        model: float, in evaluation mode; left as it is.
+        calibration: not read.
+
+    Raises:
+        QuantizationError: the groups do not fill a layer's columns.
+    """
+    from torch import nn
+
+    from edgedistill.quantize.affine import quantize_groups
+    from edgedistill.quantize.decisions import Int4
+    from edgedistill.quantize.widths import at_width, quantizable
+
+    for name, layer in quantizable(model).items():
+        table = isinstance(layer, nn.Embedding)
+        if table and options.embeddings != "int4":
+            decision = at_width(name, layer, options.embeddings)
+            if decision is not None:
+                yield name, decision
+        elif table or layer.weight.numel() >= options.min_weights:
+            weight = layer.weight.detach().numpy()
+            yield name, Int4(quantize_groups(weight, options.group_size, symmetric=options.symmetric))
