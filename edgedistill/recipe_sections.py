@@ -78,7 +78,11 @@ def _default_losses() -> list[dict[str, Any]]:
 
 
 class TrainingOptions(Section):
-    """How any model here is trained: AdamW, linear warm-up, cosine decay, early stopping on validation."""
+    """How any model here is trained: AdamW, linear warm-up, cosine decay, early stopping on validation.
+
+    The weights of the best epoch are kept, whether a training ran to its last epoch or not. A long schedule that stops
+    early ends while the learning rate is still high; with `patience: null` the rate comes down to zero.
+    """
 
     epochs: int = Field(10, ge=1, description="Most passes over the training rows; for static, 15.")
     batch_size: int = Field(32, ge=1, description="Rows per optimizer step, of like length; for static, 256.")
@@ -86,7 +90,16 @@ class TrainingOptions(Section):
     weight_decay: float = Field(0.01, ge=0, description="Decoupled; matrices only, as for BERT.")
     warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     max_gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
-    patience: int = Field(3, ge=1, description="Epochs without a better validation metric before stopping.")
+    patience: int | None = Field(
+        3, ge=1, description="Epochs without a better validation metric before stopping; null trains to the last epoch."
+    )
+    averaging: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay per step of a moving average of the weights, such as 0.999, which is then validated and "
+        "kept in their place; null keeps the weights themselves.",
+    )
     mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="As accelerate understands it.")
     seed: int = Field(0, ge=0, lt=2**32, description="Of initialisation, order and dropout.")
 

@@ -11,49 +11,11 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_training import OPTIONS, STEPS, gold, model, same, trained
+from tiny_training import OPTIONS, STEPS, Dying, Killed, Scripted, model, same, trained
 
 from edgedistill.errors import TrainingError
 from edgedistill.recipe_sections import TrainingOptions
 from edgedistill.training import checkpoint, loop
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-class Dying:
-    """A sound objective that does not survive the calls whose numbers are given: losses and validations, counted."""
-
-    def __init__(self, *calls: int) -> None:
-        self._sound, self._fatal, self._calls = gold()[1], calls, 0
-
-    def loss(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        self._live()
-        return self._sound.loss(logits, rows)
-
-    def validate(self, learner: Any) -> tuple[float, float]:
-        self._live()
-        return self._sound.validate(learner)
-
-    def _live(self) -> None:
-        self._calls += 1
-        if self._calls in self._fatal:
-            raise Killed
-
-
-class Scripted:
-    """Learns, but is told what each validation finds."""
-
-    def __init__(self, *found: tuple[float, float]) -> None:
-        self._sound, self._found, self.seen = gold()[1], iter(found), list[dict[str, torch.Tensor]]()
-
-    def loss(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        return self._sound.loss(logits, rows)
-
-    def validate(self, learner: Any) -> tuple[float, float]:
-        self.seen.append({name: tensor.clone() for name, tensor in learner.state_dict().items()})
-        return next(self._found)
 
 
 @pytest.fixture(scope="module")
@@ -116,17 +78,17 @@ def test_killed_while_writing_a_checkpoint_the_one_before_counts(
     assert same(trained(tmp_path), undisturbed)
 
 
-def _without_moments(file: Path, learner: Any, optimizer: Any) -> checkpoint.Position:
+def _without_moments(file: Path, learner: Any, optimizer: Any, average: Any) -> checkpoint.Position:
     return checkpoint.restore(file, learner, torch.optim.AdamW(learner.parameters()))
 
 
-def _from_the_start_of_the_epoch(file: Path, learner: Any, optimizer: Any) -> checkpoint.Position:
+def _from_the_start_of_the_epoch(file: Path, learner: Any, optimizer: Any, average: Any) -> checkpoint.Position:
     position = checkpoint.restore(file, learner, optimizer)
     position.step -= position.step % 5
     return position
 
 
-def _without_the_epochs_loss(file: Path, learner: Any, optimizer: Any) -> checkpoint.Position:
+def _without_the_epochs_loss(file: Path, learner: Any, optimizer: Any, average: Any) -> checkpoint.Position:
     position = checkpoint.restore(file, learner, optimizer)
     position.loss_sum, position.loss_rows = 0.0, 0
     return position
@@ -170,6 +132,14 @@ def test_the_best_epochs_weights_are_kept_and_patience_ends_it(tmp_path: Path) -
     assert (found.best_epoch, len(found.curve), found.steps) == (2, 4, 20)
     assert all(torch.equal(weights[name], told.seen[1][name]) for name in weights)
     assert not all(torch.equal(weights[name], told.seen[3][name]) for name in weights)
+
+
+def test_without_patience_it_trains_to_the_last_epoch_and_keeps_the_best(tmp_path: Path) -> None:
+    told = Scripted((0.4, 0.9), *[(0.5 + epoch / 10, 0.5) for epoch in range(6)])
+    weights, found = trained(tmp_path, told, OPTIONS.model_copy(update={"epochs": 7, "patience": None}))
+    assert (found.best_epoch, len(found.curve), found.steps) == (1, 7, 35)
+    assert all(torch.equal(weights[name], told.seen[0][name]) for name in weights)
+    assert found.curve[-1].learning_rate < 0.01 * OPTIONS.learning_rate, "it has come down"
 
 
 def test_of_equal_metrics_the_smaller_loss_is_better_and_of_equal_losses_the_first(tmp_path: Path) -> None:

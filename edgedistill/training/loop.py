@@ -1,5 +1,8 @@
 """The training loop: AdamW, warm-up and cosine decay, clipping, early stopping, the best epoch kept, resumable.
 
+Where the options ask for an average of the weights, that average is what is validated, stops the training, and is kept;
+the steps themselves are the same.
+
 Nothing in a training depends on when it was interrupted: batches come from (seed, epoch), random numbers from
 (seed, step), the learning rate from the step, and all else is in the checkpoint. (Not so under fp16: the factor that
 accelerate scales gradients by starts anew.)
@@ -20,6 +23,7 @@ from edgedistill.errors import TrainingError
 from edgedistill.progress import bar
 from edgedistill.recipe_sections import TrainingOptions
 from edgedistill.training import checkpoint
+from edgedistill.training.averaging import average_of
 from edgedistill.training.rows import TokenRows, shuffled_batches
 from edgedistill.values import Epoch, Training
 
@@ -65,9 +69,13 @@ def train(
     optimizer = _optimizer(model, options)
     state_file, best_file = progress / "state.safetensors", progress / "best.safetensors"
     progress.mkdir(parents=True, exist_ok=True)
-    position = checkpoint.restore(state_file, model, optimizer) if state_file.exists() else checkpoint.Position()
+    average = average_of(model, options.averaging)
+    position = checkpoint.Position()
+    if state_file.exists():
+        position = checkpoint.restore(state_file, model, optimizer, average)
     model, optimizer = accelerator.prepare(model, optimizer)
     bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # only training steps are in mixed precision
+    judged = bare if average is None else average.to(accelerator.device).module
     batches_each = len(shuffled_batches(rows.lengths, options.batch_size, options.seed, 0))
     steps = batches_each * options.epochs
     saved_at = started = time.monotonic()
@@ -77,19 +85,21 @@ def train(
             epoch, first = divmod(position.step, batches_each)
             for batch in shuffled_batches(rows.lengths, options.batch_size, options.seed, epoch)[first:]:
                 value = _step(model, rows, batch, objective, options, accelerator, optimizer, position.step, steps)
+                if average is not None:
+                    average.update_parameters(bare)
                 position.step += 1
                 position.loss_sum += value * len(batch)
                 position.loss_rows += len(batch)
                 position.seconds = earlier + time.monotonic() - started
                 advance(1)
                 if time.monotonic() - saved_at > CHECKPOINT_EVERY_S and position.step % batches_each:
-                    checkpoint.save(state_file, bare, optimizer, position)
+                    checkpoint.save(state_file, bare, optimizer, position, average)
                     saved_at = time.monotonic()
             rate = learning_rate_at(position.step - 1, steps, options)
-            if _end_epoch(bare, objective, position, epoch + 1, rate):
-                checkpoint.save_weights(best_file, bare.state_dict())
+            if _end_epoch(judged, objective, position, epoch + 1, rate):
+                checkpoint.save_weights(best_file, judged.state_dict())
             if time.monotonic() - saved_at > CHECKPOINT_EVERY_S / 4:
-                checkpoint.save(state_file, bare, optimizer, position)
+                checkpoint.save(state_file, bare, optimizer, position, average)
                 saved_at = time.monotonic()
     bare.cpu()
     bare.load_state_dict(load_file(best_file))
@@ -187,5 +197,7 @@ def _end_epoch(
 
 
 def _exhausted(position: checkpoint.Position, options: TrainingOptions) -> bool:
-    """Whether patience is over: too many epochs have ended without a better one."""
-    return bool(position.curve) and len(position.curve) - position.best_epoch >= options.patience
+    """Whether patience is over: too many epochs have ended without a better one. Without a limit it never is."""
+    if options.patience is None or not position.curve:
+        return False
+    return len(position.curve) - position.best_epoch >= options.patience
