@@ -52,6 +52,37 @@ def _losses_get_their_gold(distill: DistillOptions, data: DataOptions) -> Found:
             )
 
 
+def _a_search_has_something_to_change(distill: DistillOptions) -> Found:
+    losses = [loss.loss for loss in distill.losses]
+    if distill.search is not None and "forward_kl" not in losses:
+        yield (
+            "distill.search",
+            "changes the temperature of 'forward_kl', and distill.losses has none; add it, or leave search out",
+        )
+    elif distill.search is not None and distill.search.soft_weights and "cross_entropy" not in losses:
+        yield (
+            "distill.search.soft_weights",
+            "weigh 'forward_kl' against 'cross_entropy', and distill.losses has none; add it, or leave them out",
+        )
+
+
+def _augmented_texts_are_labelled(distill: DistillOptions, teacher: TeacherOptions) -> Found:
+    if distill.augment is None:
+        return
+    if not teacher.TOKEN_TABLE:
+        yield (
+            "distill.augment",
+            f"takes near words from the teacher's token table, and a teacher of kind '{teacher.kind}' has none to be "
+            "read; leave augment out, or choose another teacher",
+        )
+    if not any(loss.NEEDS - {"gold"} for loss in distill.losses):
+        yield (
+            "distill.augment",
+            "makes texts that only the teacher labels, and no loss in distill.losses reads what it says; "
+            "add one, such as forward_kl, or leave augment out",
+        )
+
+
 def _fitting_gets_its_gold(teacher: TeacherOptions, data: DataOptions) -> Found:
     if getattr(teacher, "fit", None) is not None and not _labelled(data):
         yield (
@@ -134,6 +165,8 @@ def _target_runs_each_format(benchmark: BenchmarkOptions, export: Sequence[Forma
 CHECKS = (
     _losses_get_their_signals,
     _losses_get_their_gold,
+    _a_search_has_something_to_change,
+    _augmented_texts_are_labelled,
     _fitting_gets_its_gold,
     _held_out_texts_have_gold,
     _a_format_stores_each_scheme,

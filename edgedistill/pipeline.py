@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from edgedistill import planning, registry
 from edgedistill.corpus.stage import digests
+from edgedistill.distill.mixture import with_best
 from edgedistill.errors import GateError, StageError
 from edgedistill.files import canonical_json, sha256_of_text, write_changed
 from edgedistill.models.anatomy import Anatomy
@@ -26,12 +27,24 @@ from edgedistill.recipe_file import dump
 from edgedistill.results import BenchmarkResult, Report
 from edgedistill.run import Run, fingerprint
 from edgedistill.targets import _cpu
-from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, StageValue, Student, Teacher
+from edgedistill.values import (
+    Artifact,
+    Controls,
+    Corpus,
+    QuantizedModel,
+    Search,
+    Signals,
+    StageValue,
+    Student,
+    Teacher,
+)
 
 V = TypeVar("V", bound=StageValue)
 TRAINERS = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy")
 _MISSES = {"FAIL": "misses", "INCONCLUSIVE": "does not prove"}
 CONTROLS = {"controls", "seeds"}  # keys of the distill section that the student itself does not depend on
+BEFORE = {"augment", "search"}  # keys of the distill section that are stages of their own, before the student
+UNSEARCHED = {"epochs", "patience"}  # keys of the distill section that a search has its own values for
 TEACHING = ("train", "validation")  # splits that a teacher is fitted on
 VERBS = ("distill", "quantize", "export", "bench", "report")
 
@@ -94,19 +107,26 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         teacher=recipe.teacher, task=recipe.task, files=kind.digest(recipe.teacher, base), train_and_validation=reads,
         versions=trainers,
     )  # fmt: skip
-    add(
-        "signals",
-        "distill",
-        ("distill/signals.py", *shared),
-        ("corpus", "teacher"),
-        task=recipe.task,
-        versions=trainers,
-    )
-    said = recipe.distill.model_dump(mode="json", exclude=CONTROLS)
+    if recipe.distill.augment is not None:
+        add(
+            "augment", "distill", ("distill/augment.py", "distill/neighbours.py", "corpus", "models"),
+            ("corpus", "teacher"),
+            augment=recipe.distill.augment, versions={**trainers, **versions("pyarrow", "scikit-learn")},
+        )  # fmt: skip
+    texts = "corpus" if recipe.distill.augment is None else "augment"
+    add("signals", "distill", ("distill/signals.py", *shared), (texts, "teacher"), task=recipe.task, versions=trainers)
+    said = recipe.distill.model_dump(mode="json", exclude=CONTROLS | BEFORE)
     wanted = recipe.distill.model_dump(mode="json", include=CONTROLS)
-    learning = {"student": recipe.student, "distill": said, "versions": {**trainers, **versions("scikit-learn")}}
-    add("student", "distill", ("distill", *shared), ("signals",), **learning)
-    add("controls", "distill", ("distill", *shared), ("signals",), **learning, wanted=wanted)
+    learners = {"student": recipe.student, "versions": {**trainers, **versions("scikit-learn")}}
+    if recipe.distill.search is not None:
+        same = {key: value for key, value in said.items() if key not in UNSEARCHED}
+        add(
+            "search", "distill", ("distill", *shared), ("signals",),
+            search=recipe.distill.search, distill=same, **learners,
+        )  # fmt: skip
+    taught = ("signals",) if recipe.distill.search is None else ("signals", "search")
+    add("student", "distill", ("distill", *shared), taught, distill=said, **learners)
+    add("controls", "distill", ("distill", *shared), taught, distill=said, wanted=wanted, **learners)
     for options in recipe.quantize:
         method = registry.load("edgedistill.quantize.methods", options.method)
         add(
@@ -196,7 +216,7 @@ class _Build:
 
     def until(self, verb: str) -> Outcome:
         last = VERBS.index(verb)
-        corpus, teacher, signals, student, controls = self._distill()
+        corpus, teacher, signals, search, student, controls = self._distill()
         if last == VERBS.index("distill"):
             return Outcome(self.run.root, None, None)
         quantized = self._quantize(corpus, signals, student)
@@ -212,9 +232,9 @@ class _Build:
         measured = self._benchmark(made)
         if last == VERBS.index("bench"):
             return Outcome(self.run.root, None, measured)
-        return self._report(made, measured)
+        return self._report(made, search, measured)
 
-    def _distill(self) -> tuple[Corpus, Teacher, Signals, Student, Controls]:
+    def _distill(self) -> tuple[Corpus, Teacher, Signals, Search | None, Student, Controls]:
         recipe, base = self.recipe, self.base
         kind = registry.load("edgedistill.teachers", recipe.teacher.kind)
         task: Any = recipe.task
@@ -234,23 +254,54 @@ class _Build:
             from edgedistill.distill.stage import distill
 
             return distill(
-                recipe.distill, recipe.student, teacher=teacher, corpus=corpus, signals=signals, folder=folder
-            )
+                with_best(recipe.distill, search), recipe.student, teacher=teacher, corpus=corpus, signals=signals,
+                folder=folder,
+            )  # fmt: skip
 
         def control(folder: Path) -> Controls:
             from edgedistill.distill.controls import control
 
             return control(
-                recipe.distill, recipe.student, teacher=teacher, corpus=corpus, signals=signals, folder=folder
-            )
+                with_best(recipe.distill, search), recipe.student, teacher=teacher, corpus=corpus, signals=signals,
+                folder=folder,
+            )  # fmt: skip
 
         corpus = self.once("corpus", collect, Corpus)
         self.named = stages(recipe, base, self.run)  # now that the corpus is known
         teacher = self.once("teacher", lambda folder: kind.prepare(recipe.teacher, task, corpus, base, folder), Teacher)
+        corpus = self._augment(corpus, teacher)
         signals = self.once("signals", record, Signals)
+        search = self._search(corpus, teacher, signals)
         student = self.once("student", distill, Student)
         controls = self.once("controls", control, Controls)
-        return corpus, teacher, signals, student, controls
+        return corpus, teacher, signals, search, student, controls
+
+    def _augment(self, corpus: Corpus, teacher: Teacher) -> Corpus:
+        """Return the corpus that the student learns from: the one given where the recipe asks for no more texts."""
+        options = self.recipe.distill.augment
+        if options is None:
+            return corpus
+
+        def augment(folder: Path) -> Corpus:
+            from edgedistill.distill.augment import augment
+
+            return augment(options, teacher=teacher, corpus=corpus, folder=folder)
+
+        return self.once("augment", augment, Corpus)
+
+    def _search(self, corpus: Corpus, teacher: Teacher, signals: Signals) -> Search | None:
+        recipe, options = self.recipe, self.recipe.distill.search
+        if options is None:
+            return None
+
+        def search(folder: Path) -> Search:
+            from edgedistill.distill.search import search
+
+            return search(
+                options, recipe.distill, recipe.student, teacher=teacher, corpus=corpus, signals=signals, folder=folder
+            )
+
+        return self.once("search", search, Search)
 
     def _quantize(self, corpus: Corpus, signals: Signals, student: Student) -> dict[str, QuantizedModel]:
         def make(options: Any) -> Callable[[Path], QuantizedModel]:
@@ -295,11 +346,11 @@ class _Build:
 
         return self.once("benchmark", benchmark, BenchmarkResult)
 
-    def _report(self, made: Mapping[str, Any], measured: BenchmarkResult) -> Outcome:
+    def _report(self, made: Mapping[str, Any], search: Search | None, measured: BenchmarkResult) -> Outcome:
         def report(folder: Path) -> Report:
             from edgedistill.report.stage import report
 
-            return report(self.recipe, **made, benchmark=measured, folder=folder)
+            return report(self.recipe, **made, search=search, benchmark=measured, folder=folder)
 
         written = self.once("report", report, Report)
         missed = [line for line in written.budget if line.verdict == "FAIL"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill import registry
+from edgedistill.distill.mixture import mixtures
 from edgedistill.files import size_of
 from edgedistill.models.anatomy import Anatomy, layers_of, of_encoder
 from edgedistill.models.config_json import read_config
@@ -17,8 +18,10 @@ from edgedistill.recipe import Recipe
 
 FLOPS_PER_S = 4e10  # what two ordinary cores reach on matrices of this size
 UPDATED_PARAMETERS_PER_S = 4e8  # AdamW over a dense table, a step touches all of it
+AUGMENTED_TEXTS_PER_S = 1500
 BYTES_PER_TOKEN = 5
 BYTES_PER_TEXT = 120
+BYTES_PER_TRIAL = 500
 SMALL_S, BENCHMARK_S = 10.0, 90.0
 
 
@@ -62,22 +65,28 @@ def guesses(recipe: Recipe, base: Path, models: tuple[Anatomy, ...]) -> dict[str
     teacher, student = models
     data = _data_bytes(recipe, base)
     tokens, rows = data / BYTES_PER_TOKEN, data / BYTES_PER_TEXT
-    fit = getattr(recipe.teacher, "fit", None)
+    fit, augment, search = getattr(recipe.teacher, "fit", None), recipe.distill.augment, recipe.distill.search
     reading = tokens * teacher.flops_per_token / FLOPS_PER_S
-    steps = rows / recipe.distill.batch_size * recipe.distill.epochs
-    learning = (
-        3 * tokens * student.flops_per_token * recipe.distill.epochs / FLOPS_PER_S
-        + steps * student.parameters / UPDATED_PARAMETERS_PER_S
+    grown = 1 + (augment.copies if augment else 0)
+    epoch = grown * (
+        3 * tokens * student.flops_per_token / FLOPS_PER_S
+        + rows / recipe.distill.batch_size * student.parameters / UPDATED_PARAMETERS_PER_S
     )
+    learning = epoch * recipe.distill.epochs
     found = {
         "corpus": (SMALL_S, data),
         "teacher": (3 * reading * fit.epochs + SMALL_S if fit else SMALL_S, teacher.weights_bytes * (2 if fit else 1)),
-        "signals": (reading + SMALL_S, round(4 * tokens + 32 * rows)),
+        "signals": (grown * reading + SMALL_S, round(grown * (4 * tokens + 32 * rows))),
         "student": (learning + SMALL_S, student.weights_bytes),
         "controls": (learning + SMALL_S, round(16 * rows)),
         "benchmark": (BENCHMARK_S, round(16 * rows)),
         "report": (SMALL_S, 10**6),
     }
+    if augment:
+        found["augment"] = (2 * SMALL_S + augment.copies * rows / AUGMENTED_TEXTS_PER_S, grown * data)
+    if search:
+        trials = len(mixtures(search, recipe.distill.losses))
+        found["search"] = (trials * search.epochs * epoch + SMALL_S, BYTES_PER_TRIAL * trials)
     for options in recipe.quantize:
         found[f"quantize-{options.method}"] = (SMALL_S, student.weights_bytes // 4)
     for layout in recipe.export:

@@ -104,11 +104,53 @@ class TrainingOptions(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="Of initialisation, order and dropout.")
 
 
+class AugmentOptions(Section):
+    """More texts to learn from: those of train again, with words replaced by near ones; only the teacher labels them.
+
+    It stands with distillation and not with the data: it needs a teacher, whose own fit never sees these texts.
+    """
+
+    copies: int = Field(2, ge=1, le=100, description="New texts from each training text; TinyBERT makes 10 to 30.")
+    probability: float = Field(0.4, gt=0, le=1, description="That a word is replaced, each for itself; as TinyBERT.")
+    neighbours: int = Field(
+        15, ge=1, le=1000, description="Words to choose from, nearest in the teacher's token table; as TinyBERT."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Another one gives other texts, from the same training texts.")
+
+
+Temperature = Annotated[float, Field(gt=0, le=20)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class SearchOptions(Section):
+    """Short trainings of the student before the long one, to choose temperature and mixing weight on validation.
+
+    The teacher's logits are kept, so a trial costs its few epochs of the student; the recipe's own values are tried
+    first. It changes the temperature of forward_kl, and its weight against cross_entropy.
+    """
+
+    temperatures: tuple[Temperature, ...] = Field(
+        (1.0, 2.0, 4.0, 8.0), min_length=1, description="Of forward_kl; each is tried with each soft weight."
+    )
+    soft_weights: tuple[Share, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Shares of forward_kl in its sum with cross_entropy; null: 0.5, 0.9 and 1 where losses has both.",
+    )
+    epochs: int = Field(3, ge=1, description="Of each trial, with a learning rate that comes down to zero in them.")
+
+
 class DistillOptions(TrainingOptions):
     """How the student learns from the teacher."""
 
     losses: Losses = Field(
         default_factory=_default_losses, validate_default=True, description="Terms of the sum that is minimised."
+    )
+    search: SearchOptions | None = Field(
+        None, description="Choose temperature and mixing weight first; {} takes the defaults, null keeps the losses."
+    )
+    augment: AugmentOptions | None = Field(
+        None, description="Learn from texts with replaced words too; {} takes the defaults, null makes none."
     )
     controls: bool = Field(True, description="Also train the student without the teacher, and TF-IDF + linear.")
     seeds: int = Field(

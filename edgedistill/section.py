@@ -23,6 +23,7 @@ class TeacherOptions(Section):
 
     kind: str
     SIGNALS: ClassVar[frozenset[str]] = frozenset()  # what a loss may ask of this kind of teacher
+    TOKEN_TABLE: ClassVar[bool] = False  # whether its checkpoint has a vector for each token, which can be read
 
 
 class SourceOptions(Section):

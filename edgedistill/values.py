@@ -88,6 +88,22 @@ class Overlap(Value):
     near: int = Field(ge=0)
 
 
+class Augmentation(Value):
+    """How texts of train became further ones, by replacing words; what is counted are texts unless it says words."""
+
+    copies: int
+    probability: float
+    neighbours: int
+    seed: int
+    vocabulary: int = Field(description="Whole words of the teacher's vocabulary, which can be replaced.")
+    made_from: int = Field(description="Rows of train before.")
+    rows: int = Field(ge=1, description="New rows, which only the teacher labels.")
+    equal_to_held_out: int = Field(ge=0, description="Dropped.")
+    equal_to_train: int = Field(ge=0, description="Dropped: the text itself, another one, or an earlier copy.")
+    words: int = Field(ge=0, description="Words in all copies that could have been replaced.")
+    words_replaced: int = Field(ge=0)
+
+
 class Corpus(StageValue):
     """Disjoint splits. Names: train, validation, calibration, test, and `challenge.<name>` for each other domain."""
 
@@ -96,6 +112,7 @@ class Corpus(StageValue):
     overlaps: tuple[Overlap, ...]
     near_duplicate_rule: str = Field(description="What counts as nearly the same text, in words.")
     sources: dict[str, Sha256 | str] = Field(description="Content hash of each source file, or hub id and revision.")
+    augmentation: Augmentation | None = Field(None, description="None where train holds the user's texts alone.")
 
     @property
     def evaluation_splits(self) -> tuple[str, ...]:
@@ -190,6 +207,28 @@ class Signals(StageValue):
     metrics: dict[str, Metric] = Field(description="The teacher's own metric on each labelled split.")
     seconds: float
     rows: int
+
+
+class Trial(Value):
+    """A short training with one temperature and one mixing weight, judged on the validation split."""
+
+    temperature: float
+    soft_weight: float = Field(description="Of forward_kl, in its sum with cross_entropy.")
+    metric: Metric
+    agreement: float = Field(description="Share of texts on which student and teacher name the same class.")
+    divergence: float = Field(description="KL(teacher || student) at temperature 1, mean over the texts, in nats.")
+    best_epoch: int
+    behind: Metric | None = Field(description="The chosen trial's metric minus this one's, paired; None for itself.")
+
+
+class Search(StageValue):
+    """The temperature and the mixing weight that student and controls are trained with, and all that were tried."""
+
+    trials: tuple[Trial, ...] = Field(min_length=1, description="The first one has the recipe's own values.")
+    chosen: int = Field(ge=0, description="Place of the best trial.")
+    epochs: int = Field(description="Of each trial.")
+    seconds: float = Field(description="Wall time of all trials, over all interruptions.")
+    warning: str | None = Field(description="Why the choice may be luck; None where it is clear, or the recipe's own.")
 
 
 class Student(StageValue):

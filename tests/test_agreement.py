@@ -10,6 +10,7 @@ from recipe_texts import GOOD
 from edgedistill import agreement, registry, yaml_text
 from edgedistill.agreement import problems_between
 from edgedistill.recipe import Recipe
+from edgedistill.recipe_sections import AugmentOptions, SearchOptions
 from edgedistill.section import FormatOptions, LossOptions, MethodOptions, StudentOptions, TeacherOptions
 
 
@@ -110,6 +111,32 @@ def test_some_format_stores_every_scheme(sections: dict[str, Any]) -> None:
 
 def test_a_student_does_the_task(sections: dict[str, Any]) -> None:
     assert _keys(sections, student=Ranker()) == ["student.kind"]
+
+
+SEARCH, WEIGHED = {"search": SearchOptions()}, {"search": SearchOptions(soft_weights=(0.5,))}
+AUGMENT = {"augment": AugmentOptions()}
+
+
+def test_a_search_has_a_temperature_and_weights_to_change(sections: dict[str, Any]) -> None:
+    soft, gold = sections["distill"].losses
+
+    def found(losses: tuple[Any, ...], more: dict[str, Any]) -> list[str]:
+        return _keys(sections, distill=sections["distill"].model_copy(update={"losses": losses, **more}))
+
+    assert found((soft, gold), WEIGHED) == found((soft,), SEARCH) == found((gold,), {}) == []
+    assert found((gold,), SEARCH) == found((gold,), WEIGHED) == ["distill.search"]
+    assert found((soft,), WEIGHED) == ["distill.search.soft_weights"]
+
+
+def test_augmented_texts_are_made_from_a_token_table_and_labelled_by_the_teacher(sections: dict[str, Any]) -> None:
+    _, gold = sections["distill"].losses
+    augmented = sections["distill"].model_copy(update=AUGMENT)
+    assert _keys(sections, distill=augmented) == []
+    mute = Mute()
+    assert "distill.augment" in _keys(sections, distill=augmented, teacher=mute)
+    assert "distill.augment" not in _keys(sections, teacher=mute)
+    unread = augmented.model_copy(update={"losses": (gold,)})
+    assert _keys(sections, distill=unread) == ["distill.augment"]
 
 
 @pytest.mark.parametrize(("section", "key"), [("quantize", "quantize[1].method"), ("export", "export[1].format")])

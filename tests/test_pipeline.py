@@ -50,6 +50,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("calls: 5", "calls: 6", BENCHMARK),
         ("licence: MIT\ntask", "budget: {max_file_bytes: 1 MB}\nlicence: MIT\ntask", REPORT),
         ("distill: {epochs: 6", "distill: {epochs: 7", STUDENT),
+        ("distill: {epochs: 6", "distill: {search: {}, epochs: 6", STUDENT),
+        ("distill: {epochs: 6", "distill: {augment: {}, epochs: 6", {"signals"} | STUDENT),
         ("student: {kind: static, dimensions: 16", "student: {kind: static, dimensions: 24", STUDENT),
         ("min_weights: 1", "min_weights: 2", QUANTIZE),
         ("min_weights: 1", "min_weights: 1, reduced_range: always", QUANTIZE),
@@ -143,7 +145,9 @@ INFRASTRUCTURE = {
 MODULES = {
     "corpus": ["corpus/stage.py"],
     "teacher": ["teachers/transformers.py"],
+    "augment": ["distill/augment.py"],
     "signals": ["distill/signals.py"],
+    "search": ["distill/search.py"],
     "student": ["distill/stage.py", "models/students/static.py", "models/students/layers.py"],
     "controls": ["distill/controls.py"],
     "quantize-dynamic_int8": ["quantize/stage.py", "quantize/methods/dynamic_int8.py"],
@@ -184,7 +188,9 @@ def uncovered(stages: dict[str, pipeline.Stage], name: str) -> set[str]:
 
 def test_the_code_of_a_stage_names_all_that_it_runs(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "code_of", lambda *rooms: " ".join(rooms))
-    stages = pipeline.stages(load(written), written.parent, NEW)
+    every = written.with_name("every_stage.yaml")
+    every.write_text(RECIPE.replace("{epochs: 6", "{search: {}, augment: {}, epochs: 6"), encoding="utf-8")
+    stages = pipeline.stages(load(every), every.parent, NEW)
     assert stages.keys() == MODULES.keys()
     assert {name: uncovered(stages, name) for name in stages} == {name: set() for name in stages}
     monkeypatch.setattr(pipeline, "code_of", lambda *rooms: " ".join(room for room in rooms if room != "runtimes"))

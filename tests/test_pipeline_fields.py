@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_build import write_recipe
+from tiny_build import RECIPE, write_recipe
 
 from edgedistill import pipeline
 from edgedistill.recipe import Recipe
@@ -48,6 +48,8 @@ OTHER: dict[str, Any] = {
     "distill.averaging": 0.99,
     "distill.mixed_precision": "bf16",
     "distill.losses": [{"loss": "forward_kl"}],
+    "distill.search.temperatures": [3.0],
+    "distill.search.soft_weights": [0.8],
     "quantize[0].cpus": ["arm64"],
     "quantize[0].reduced_range": "always",
     "quantize[0].overrides": {"*": "float16"},
@@ -137,7 +139,9 @@ def idle(stages: Stages, file: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_recipe(tmp_path_factory.mktemp("recipe"))
+    every_section = RECIPE.replace("{epochs: 6", "{search: {}, augment: {}, epochs: 6")
+    assert every_section != RECIPE
+    return write_recipe(tmp_path_factory.mktemp("recipe"), every_section)
 
 
 def test_every_field_is_a_need_of_some_stage(file: Path) -> None:

@@ -78,6 +78,7 @@ def test_the_newest_counts_and_an_unfinished_one_does_not(tmp_path: Path) -> Non
     [
         ("fit: {method: full, epochs: 3", "fit: {method: full, epochs: 300", {"teacher"}),
         ("distill: {epochs: 6", "distill: {epochs: 600", {"student", "controls"}),
+        ("distill: {epochs: 6", "distill: {augment: {copies: 30}, epochs: 6", {"signals", "student", "controls"}),
     ],
 )
 def test_more_work_is_guessed_to_take_longer(recipe: Path, old: str, new: str, grown: set[str]) -> None:
@@ -90,6 +91,31 @@ def test_more_work_is_guessed_to_take_longer(recipe: Path, old: str, new: str, g
     before, after = guesses(RECIPE), guesses(RECIPE.replace(old, new))
     assert RECIPE.replace(old, new) != RECIPE
     assert {name for name in before if after[name][0] > before[name][0]} == grown
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "grown"),
+    [
+        ("epochs: 2}", "epochs: 200}", {"search"}),
+        ("[1]", "[1, 2, 3]", {"search"}),
+        ("copies: 1", "copies: 90", {"augment", "signals", "search", "student", "controls"}),
+    ],
+)
+def test_a_search_costs_its_trials_and_further_texts_cost_everybody(
+    recipe: Path, old: str, new: str, grown: set[str]
+) -> None:
+    both = RECIPE.replace(
+        "{epochs: 6", "{search: {temperatures: [1], epochs: 2}, augment: {copies: 1, seed: 3}, epochs: 6"
+    )
+
+    def seconds(text: str) -> dict[str, float]:
+        file = recipe.with_name("changed.yaml")
+        file.write_text(text, encoding="utf-8")
+        return {name: stage.seconds or 0.0 for name, stage in planned(file, recipe.parent / "runs").items()}
+
+    before, after = seconds(both), seconds(both.replace(old, new, 1))
+    assert min(before.values()) > 0, "every stage is guessed"
+    assert {name for name in before if after[name] > before[name]} == grown
 
 
 def counted(folder: Path) -> int:

@@ -67,6 +67,7 @@ def write(made: Evidence, folder: Path) -> Report:
         quantized=made.quantized,
         artifacts=made.artifacts,
         benchmark=made.benchmark,
+        search=made.search,
         folder=folder,
     )
 

@@ -144,3 +144,10 @@ def test_the_lines_that_load_an_artifact_run_and_answer_as_our_own_runtime(
         with redirect_stdout(heard):
             exec(loading.lines(one).replace("a text to classify", text), {})
         assert heard.getvalue().strip() == LABELS[int(ours.run(ours.encode([text])).argmax())]
+
+
+def test_texts_that_are_copies_of_others_are_told() -> None:
+    made = evidence()
+    assert "Trained on 6,400 texts, 1,566 of them copies of others with words replaced. Student" in card_of(made)
+    own = replace(made, corpus=made.corpus.model_copy(update={"augmentation": None}))
+    assert "Trained on 6,400 texts. Student" in card_of(own)

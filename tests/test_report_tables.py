@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import pytest
 from report_benchmark import benchmark, metric
-from report_values import evidence
+from report_values import augmentation, evidence, search
 
-from edgedistill.report.evidence import find
+from edgedistill.report.background import augmentation as background_augmentation
+from edgedistill.report.background import choice, trials
+from edgedistill.report.evidence import Evidence, find
 from edgedistill.report.html import Tile, tiles
-from edgedistill.report.page import Cell, Table
+from edgedistill.report.page import Cell, Section, Table
 from edgedistill.report.sections import sections
 from edgedistill.report.tables import results, seeds, workloads
 from edgedistill.results import BenchmarkResult, Ratio, SeedResult, Validity
@@ -111,3 +115,54 @@ def test_every_seed_has_a_row_and_the_shipped_one_is_marked() -> None:
     assert [each.cells[0].text for each in (shipped, other)] == ["4 (shipped)", "5"]
     assert (shipped.emphasised, other.emphasised) == (True, False)
     assert cell(seeds(result), "5", "Gain, mean of sets").text == "+2.0"
+
+
+def section(made: Evidence, anchor: str) -> Section:
+    (found,) = [each for each in sections(made, (), INT8) if each.anchor == anchor]
+    return found
+
+
+def captions(found: Section) -> list[str]:
+    return [block.caption for block in found.blocks if isinstance(block, Table)]
+
+
+def test_every_trial_of_a_search_has_a_row_and_the_chosen_one_is_marked() -> None:
+    table = trials(search(), "accuracy")
+    own, other, chosen = table.rows
+    assert [each.cells[0].text for each in table.rows] == ["2", "8", "4"]
+    assert [each.emphasised for each in table.rows] == [False, False, True]
+    assert own.cells[0].detail == "the recipe's own"
+    assert [each.cells[-1].text for each in table.rows] == ["+1.0", "+6.0", "chosen"]
+    assert [each.cells[-1].tone for each in (own, other)] == ["weak", "good"], "the first one's interval holds zero"
+    assert chosen.cells[2].text == "81.0 %"
+
+
+def test_a_choice_that_may_be_luck_is_said_to_be() -> None:
+    said = choice(search())
+    assert said.startswith("Temperature 4 and soft weight 1 were the best of 3 short trainings")
+    assert "1 of the other 2 cannot be told from it" in said
+    assert said.endswith("The lead may be luck.")
+    assert choice(search().model_copy(update={"warning": None})).endswith("there.")
+
+
+def test_search_and_augmentation_are_told_only_where_they_were() -> None:
+    made = evidence()
+    assert made.search is not None
+    learning, corpus = section(made, "distillation"), section(made, "corpus")
+    assert choice(made.search) in learning.lead
+    assert made.search.folder.name in learning.sources
+    assert any("Search for temperature" in caption for caption in captions(learning))
+    assert any("words replaced" in caption for caption in captions(corpus))
+    plain = replace(made, search=None, corpus=made.corpus.model_copy(update={"augmentation": None}))
+    assert "emperature" not in section(plain, "distillation").lead
+    assert "search" not in plain.stage_values()
+    assert len(captions(section(plain, "distillation"))) == len(captions(learning)) - 1
+    assert len(captions(section(plain, "corpus"))) == len(captions(corpus)) - 1
+
+
+def test_what_became_of_the_further_texts_adds_up_and_is_shown() -> None:
+    made = augmentation()
+    shown = {each.cells[0].text: each.cells[1].text for each in background_augmentation(made).rows}
+    assert shown["New texts"] == "1,566 of 1,600"
+    assert shown["Dropped, equal to a held-out text"] == "3"
+    assert shown["Words replaced"].startswith("10,215 of 25,600, each with probability 0.4, by one of the 15 nearest")

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 from edgedistill.report.evidence import Evidence, find, name_of, split_title
 from edgedistill.report.page import Cell, Row, Table, facts, missing, row
-from edgedistill.report.tables import kept_cell, metric_cell
+from edgedistill.report.sentence import better
+from edgedistill.report.tables import change_cell, kept_cell, metric_cell
 from edgedistill.report.units import count, duration, interval, percent, rounded_count, share, significant, size, tiny
 from edgedistill.results import BenchmarkResult, Environment
-from edgedistill.values import Corpus, ParityCheck, QuantizedModel, Student, Training, Variant
+from edgedistill.values import Augmentation, Corpus, ParityCheck, QuantizedModel, Search, Student, Training, Variant
 
 
 def splits(corpus: Corpus) -> Table:
@@ -46,6 +47,58 @@ def overlaps(corpus: Corpus) -> Table:
     )
     none = (row("none", "none", "0", "0"),)
     return Table("Overlap between splits, removed", ("Taken out of", "Because also in", "Exact", "Near"), rows or none)
+
+
+def augmentation(made: Augmentation) -> Table:
+    """How texts of train became further ones."""
+    tried = made.copies * made.made_from
+    return facts(
+        "Texts of train again, words replaced by near ones; the teacher alone labels them",
+        ("Copies of each text", f"{count(made.copies)} of {count(made.made_from)} texts, seed {made.seed}"),
+        (
+            "Words replaced",
+            f"{count(made.words_replaced)} of {count(made.words)}, each with probability {made.probability:g}, by one "
+            f"of the {count(made.neighbours)} nearest in the teacher's token table",
+        ),
+        ("Words that can be", f"{count(made.vocabulary)} whole words of the teacher's vocabulary"),
+        ("New texts", f"{count(made.rows)} of {count(tried)}"),
+        ("Dropped, equal to a held-out text", count(made.equal_to_held_out)),
+        ("Dropped, equal to a text of train or to an earlier copy", count(made.equal_to_train)),
+    )
+
+
+def choice(search: Search) -> str:
+    """Say what a search chose, and whether that may be luck."""
+    best, others = search.trials[search.chosen], [one.behind for one in search.trials if one.behind is not None]
+    close = sum(not better(behind) for behind in others)
+    said = (
+        f"Temperature {best.temperature:g} and soft weight {best.soft_weight:g} were the best of "
+        f"{count(len(search.trials))} short trainings on the validation split; {count(close)} of the other "
+        f"{count(len(others))} cannot be told from it there."
+    )
+    return said if search.warning is None else f"{said} {search.warning[0].upper()}{search.warning[1:]}."
+
+
+def trials(search: Search, metric: str) -> Table:
+    """Every trial of a search, as it did on the validation split."""
+    columns = (
+        "Temperature", "Soft weight", f"{metric.capitalize()}, validation", "Same class as the teacher",
+        "KL from the teacher", "Epoch kept", "The chosen one minus this, points",
+    )  # fmt: skip
+    rows = tuple(
+        row(
+            Cell(f"{trial.temperature:g}", "the recipe's own" if place == 0 else ""),
+            f"{trial.soft_weight:g}",
+            metric_cell(trial.metric),
+            percent(trial.agreement),
+            tiny(trial.divergence),
+            f"{trial.best_epoch} of {search.epochs}",
+            Cell("chosen", tone="good") if trial.behind is None else change_cell(trial.behind),
+            emphasised=place == search.chosen,
+        )
+        for place, trial in enumerate(search.trials)
+    )
+    return Table(f"Search for temperature and mixing weight, {duration(search.seconds)}", columns, rows)
 
 
 def models(evidence: Evidence) -> Table:

@@ -51,6 +51,7 @@ def model_card(
         },
         labels=[plain(label) for label in corpus.labels],
         train_rows=count(corpus.splits["train"].rows),
+        augmented=count(corpus.augmentation.rows) if corpus.augmentation else None,
         held_out=plain(", ".join(split_title(split) for split in benchmark.splits)),
         ranges=[f"{plain(name)}: {plain(model.reduced_range_reason)}" for name, model in quantized.items()],
         rounded=[plain(name) for name, model in quantized.items() if _rounds_activations(model)],

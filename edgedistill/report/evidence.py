@@ -10,6 +10,7 @@ from edgedistill.values import (
     Controls,
     Corpus,
     QuantizedModel,
+    Search,
     Signals,
     StageValue,
     Student,
@@ -43,11 +44,13 @@ class Evidence:
     quantized: Mapping[str, QuantizedModel]
     artifacts: Mapping[str, Artifact]
     benchmark: BenchmarkResult
+    search: Search | None = None
 
     def stage_values(self) -> dict[str, StageValue]:
         """Return every value by name; a method's or format's name follows a dot."""
         single = ("corpus", "teacher", "signals", "student", "controls")
         values: dict[str, StageValue] = {name: getattr(self, name) for name in single}
+        values |= {} if self.search is None else {"search": self.search}
         values |= {f"quantized.{method}": model for method, model in self.quantized.items()}
         values |= {f"artifacts.{name}": artifact for name, artifact in self.artifacts.items()}
         return values | {"benchmark": self.benchmark}

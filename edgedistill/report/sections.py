@@ -9,6 +9,7 @@ from edgedistill.report.page import Chart, Code, Section, Table
 from edgedistill.report.sentence import metric_of
 from edgedistill.report.units import duration, size
 from edgedistill.results import BudgetLine
+from edgedistill.values import StageValue
 
 
 def sections(evidence: Evidence, lines: Sequence[BudgetLine], recommended: str | None) -> tuple[Section, ...]:
@@ -115,15 +116,21 @@ def _budget(evidence: Evidence, lines: Sequence[BudgetLine]) -> Section:
 
 
 def _training(evidence: Evidence) -> Section:
-    student = evidence.student
+    student, search, metric = evidence.student, evidence.search, metric_of(evidence.benchmark)
     blocks = [background.models(evidence)] + ([background.preflight(student)] if student.preflight else [])
+    values: list[StageValue] = [evidence.teacher, evidence.signals, student]
+    lead = "The teacher read every text once; the student then learned from its kept answers."
+    if search is not None:
+        lead = f"{lead} {background.choice(search)}"
+        blocks.append(background.trials(search, metric))
+        values.append(search)
     return Section(
         "distillation",
         "Distillation",
-        "The teacher read every text once; the student then learned from its kept answers.",
-        _drawn(charts.training_curve(student.training, metric_of(evidence.benchmark))),
+        lead,
+        _drawn(charts.training_curve(student.training, metric)),
         tuple(blocks),
-        tuple(value.folder.name for value in (evidence.teacher, evidence.signals, student)),
+        tuple(value.folder.name for value in values),
     )
 
 
@@ -154,8 +161,10 @@ def _corpus(evidence: Evidence) -> Section:
         f"{len(corpus.labels)} labels: {', '.join(corpus.labels)}. Nearly the same text means: "
         f"{corpus.near_duplicate_rule.rstrip('.')}."
     )
-    shown = (background.splits(corpus), background.overlaps(corpus))
-    return Section("corpus", "Corpus", lead, (), shown, (corpus.folder.name,))
+    shown = [background.splits(corpus), background.overlaps(corpus)]
+    if corpus.augmentation is not None:
+        shown.append(background.augmentation(corpus.augmentation))
+    return Section("corpus", "Corpus", lead, (), tuple(shown), (corpus.folder.name,))
 
 
 def _environment(evidence: Evidence) -> Section:

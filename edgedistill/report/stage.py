@@ -14,7 +14,7 @@ from edgedistill.report.evidence import Evidence
 from edgedistill.report.sentence import summarise
 from edgedistill.results import BenchmarkResult, Report
 from edgedistill.run import plain
-from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher
+from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Search, Signals, Student, Teacher
 
 SCHEMA_VERSION = 1
 
@@ -30,6 +30,7 @@ def report(
     quantized: Mapping[str, QuantizedModel],
     artifacts: Mapping[str, Artifact],
     benchmark: BenchmarkResult,
+    search: Search | None = None,
     folder: Path,
 ) -> Report:
     """Write report.md, report.html and report.json into `folder`, and return the verdict with its reasons."""
@@ -45,6 +46,7 @@ def report(
         quantized=quantized,
         artifacts=artifacts,
         benchmark=benchmark,
+        search=search,
     )
     lines = judge(recipe.budget, benchmark)
     recommended = recommend(lines, benchmark)

@@ -35,6 +35,7 @@ class Options(TeacherOptions):
     fit: FitOptions | None = Field(None, description="Train a head for the task's labels on the gold labels.")
 
     SIGNALS: ClassVar[frozenset[str]] = frozenset({"labels", "logits"})
+    TOKEN_TABLE: ClassVar[bool] = True
 
 
 def digest(options: Options, base: Path) -> str:
