@@ -226,11 +226,13 @@ def init(teacher: str, data: Path, out: Path) -> None:
 
 
 @main.command()
-def schema() -> None:
+@click.option("--reference", is_flag=True, help="Everything that a recipe can say instead, as a page of Markdown.")
+def schema(reference: bool) -> None:
     """Print the JSON Schema of a recipe, for editors."""
+    from edgedistill.recipe_reference import recipe_reference
     from edgedistill.recipe_schema import recipe_schema
 
-    click.echo(recipe_schema())
+    click.echo(recipe_reference().rstrip() if reference else recipe_schema())
 
 
 @main.command()

@@ -72,18 +72,37 @@ def _unlabelled(source: object) -> bool:
 class Recipe(Section):
     """One build from teacher to report."""
 
-    name: Name = Field(description="Names the run folder and the artifact: lower-case letters, digits, hyphens.")
-    version: Version = Field("0.1.0", description="Of the model that this recipe makes, as 1.2.3.")
-    licence: str = Field(description="SPDX id of the licence that the artifact ships under.")
-    task: Annotated[TaskOptions, Choice("edgedistill.tasks", key="kind")]
-    teacher: Annotated[TeacherOptions, Choice("edgedistill.teachers", key="kind")]
-    data: DataOptions
-    student: Annotated[StudentOptions, Choice("edgedistill.models.students", key="kind")]
-    distill: DistillOptions = DistillOptions()
-    quantize: Methods = Field(default_factory=lambda: [{"method": "dynamic_int8"}], validate_default=True)
-    export: Formats = Field(default_factory=lambda: [{"format": "onnx"}], validate_default=True)
-    benchmark: BenchmarkOptions = BenchmarkOptions()
-    budget: BudgetOptions = BudgetOptions()
+    name: Name = Field(
+        examples=["reviews"], description="Names the run folder and the artifact: lower-case letters, digits, hyphens."
+    )
+    version: Version = Field("0.1.0", examples=["1.2.3"], description="Of the model that this recipe makes.")
+    licence: str = Field(examples=["Apache-2.0"], description="SPDX id of the licence that the artifact ships under.")
+    task: Annotated[TaskOptions, Choice("edgedistill.tasks", key="kind")] = Field(
+        description="What teacher and student are for."
+    )
+    teacher: Annotated[TeacherOptions, Choice("edgedistill.teachers", key="kind")] = Field(
+        description="The large model to learn from."
+    )
+    data: DataOptions = Field(description="The texts. Splits without a file of their own are cut from `train` by hash.")
+    student: Annotated[StudentOptions, Choice("edgedistill.models.students", key="kind")] = Field(
+        description="The shape of the small model."
+    )
+    distill: DistillOptions = Field(DistillOptions(), description="How the student is trained.")
+    quantize: Methods = Field(
+        default_factory=lambda: [{"method": "dynamic_int8"}],
+        validate_default=True,
+        description="How weights become small; each method makes a further model beside the float32 one.",
+    )
+    export: Formats = Field(
+        default_factory=lambda: [{"format": "onnx"}],
+        validate_default=True,
+        description="The layouts of the files that are shipped.",
+    )
+    benchmark: BenchmarkOptions = Field(BenchmarkOptions(), description="How the models are measured, side by side.")
+    budget: BudgetOptions = Field(
+        BudgetOptions(),
+        description="What the release promises, of every quantized artifact; a build that misses it fails.",
+    )
 
     @model_validator(mode="before")
     @classmethod

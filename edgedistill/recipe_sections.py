@@ -18,8 +18,8 @@ Source = Annotated[SourceOptions, Choice("edgedistill.corpus.sources", key="sour
 class ModelReference(Section):
     """Where a model lies: a hub id, a directory, or a directory inside an installed or a downloaded package."""
 
-    hub: str | None = Field(None, description="Hub id, such as org/name; needs revision.")
-    revision: str | None = Field(None, description="Commit hash or tag of the hub repository.")
+    hub: str | None = Field(None, examples=["org/name"], description="Hub id; needs revision.")
+    revision: str | None = Field(None, examples=["v1.0"], description="Commit hash or tag of the hub repository.")
     path: str | None = Field(None, description="Local directory, relative to the recipe's file.")
     package: str | None = Field(None, description="Installed Python distribution; needs folder.")
     archive: str | None = Field(
@@ -57,13 +57,22 @@ class SplitOptions(Section):
 class DataOptions(Section):
     """The texts. Only `train` is required; the other splits are then cut from it by hash."""
 
-    train: Source = Field(description="Rows to learn from; may lack labels where the teacher gives them.")
+    train: Source = Field(
+        examples=[{"source": "jsonl", "file": "../data/reviews.jsonl"}],
+        description="Rows to learn from; may lack labels where the teacher gives them.",
+    )
     unlabelled: Source | None = Field(None, description="More texts to learn from, without labels.")
-    validation: Source | None = None
-    calibration: Source | None = None
-    test: Source | None = None
-    challenge: dict[SetName, Source] = Field(default={}, description="Other domains, same labels; never trained on.")
-    split: SplitOptions = SplitOptions()
+    validation: Source | None = Field(None, description="Labelled rows for early stopping; null: cut from train.")
+    calibration: Source | None = Field(
+        None, description="Texts that may set quantization ranges; null: cut from train."
+    )
+    test: Source | None = Field(None, description="Labelled rows that nothing is chosen on; null: cut from train.")
+    challenge: dict[SetName, Source] = Field(
+        default={},
+        examples=[{"tweets": {"source": "jsonl", "file": "../data/tweets.jsonl"}}],
+        description="Other domains, same labels; never trained on.",
+    )
+    split: SplitOptions = Field(SplitOptions(), description="How large the splits are that are cut from train.")
     near_duplicate_similarity: float = Field(
         0.8, gt=0.5, le=1, description="Jaccard similarity of character 5-grams above which two texts are one."
     )
@@ -84,9 +93,9 @@ class TrainingOptions(Section):
     early ends while the learning rate is still high; with `patience: null` the rate comes down to zero.
     """
 
-    epochs: int = Field(10, ge=1, description="Most passes over the training rows; for static, 15.")
-    batch_size: int = Field(32, ge=1, description="Rows per optimizer step, of like length; for static, 256.")
-    learning_rate: float = Field(1e-4, gt=0, description="Peak, after warm-up; for static, 1e-3.")
+    epochs: int = Field(10, ge=1, examples=[20], description="Most passes over the training rows.")
+    batch_size: int = Field(32, ge=1, description="Rows per optimizer step, of like length.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak, after warm-up.")
     weight_decay: float = Field(0.01, ge=0, description="Decoupled; matrices only, as for BERT.")
     warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     max_gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
@@ -100,7 +109,9 @@ class TrainingOptions(Section):
         description="Decay per step of a moving average of the weights, such as 0.999, which is then validated and "
         "kept in their place; null keeps the weights themselves.",
     )
-    mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="As accelerate understands it.")
+    mixed_precision: Literal["no", "fp16", "bf16"] = Field(
+        "no", description="Half precision while training, where the hardware has it."
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="Of initialisation, order and dropout.")
 
 
@@ -154,7 +165,11 @@ class DistillOptions(TrainingOptions):
     )
     controls: bool = Field(True, description="Also train the student without the teacher, and TF-IDF + linear.")
     seeds: int = Field(
-        1, ge=1, le=20, description="Trainings of student and control: with seed, seed + 1, ...; the first is shipped."
+        1,
+        ge=1,
+        le=20,
+        examples=[3],
+        description="Trainings of student and control: with seed, seed + 1, ...; the first is shipped.",
     )
 
     @model_validator(mode="after")
@@ -170,9 +185,11 @@ class BenchmarkOptions(Section):
     """How teacher and artifacts are measured against each other."""
 
     target: str = Field("host", description="A file of targets/; where latency and memory are measured.")
-    threads: int = Field(1, ge=1, description="Threads of the runtime, the same for every subject.")
+    threads: int = Field(1, ge=1, examples=[2], description="Threads of the runtime, the same for every subject.")
     rounds: int = Field(5, ge=3, description="Fresh processes per subject, interleaved: A B C A B C.")
-    calls: int = Field(14, ge=5, description="Fewest timed calls per workload and round; by default enough for a p90.")
+    calls: int = Field(
+        14, ge=5, description="Fewest timed calls per workload and round; by default enough for a p90 over all rounds."
+    )
     seconds: float = Field(0.3, gt=0, description="Fewest seconds of timed calls per workload and round.")
 
 
@@ -189,18 +206,17 @@ def _bytes(value: object) -> object:
     return value
 
 
-BytesText = Annotated[str, StringConstraints(pattern=BYTES)]
-Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | BytesText), Field(gt=0)]
+BytesText = Annotated[str, StringConstraints(pattern=BYTES), Field(examples=["10 MB"])]
+Size = Annotated[int, Field(gt=0)]
+Bytes = Annotated[Size, BeforeValidator(_bytes, json_schema_input_type=Size | BytesText)]
 
 
 class BudgetOptions(Section):
     """What the release promises; each line is held against every quantized artifact."""
 
     min_retained_quality: float | None = Field(
-        None, gt=0, le=1.5, description="On the test split, artifact over teacher."
+        None, gt=0, le=1.5, examples=[0.95], description="On the test split, artifact over teacher."
     )
     max_p90_latency_s: float | None = Field(None, gt=0, description="Batch 1, short texts, tokenizer included.")
-    max_peak_memory_bytes: Bytes | None = Field(
-        None, description="Peak of a process that runs the artifact; 80 MB works."
-    )
-    max_file_bytes: Bytes | None = Field(None, description="The model file; 10 MB works.")
+    max_peak_memory_bytes: Bytes | None = Field(None, description="Peak of a process that runs the artifact.")
+    max_file_bytes: Bytes | None = Field(None, examples=["10 MB"], description="Size of the model file.")

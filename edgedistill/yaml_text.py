@@ -5,6 +5,7 @@ Words are read as YAML 1.2's core schema reads them, not as PyYAML's 1.1: `no` a
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -73,6 +74,19 @@ def read(text: str) -> Document:
 def write(value: Any) -> str:
     """Return `value` as YAML that `read` gives back unchanged."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def write_compact(value: Any) -> str:
+    """Return `value` as YAML where each list and mapping without others inside stands on one line."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+
+
+def on_one_line(value: Any) -> str:
+    """Return `value` as YAML without a line break, as it stands after a key."""
+    written = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=True
+    )
+    return written.removesuffix("\n...\n").strip()
 
 
 def quoted(text: str) -> str:

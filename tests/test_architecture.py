@@ -33,7 +33,7 @@ LAYERS = (  # a module imports from its own layer and from those above it in thi
     {"registry", "files", "provenance", "resumable"},
     {"values", "results", "recipe_sections", "agreement", "statistics"},
     {"recipe", "run"},
-    {"recipe_wording", "recipe_file", "recipe_schema"},
+    {"recipe_wording", "recipe_file", "recipe_schema", "recipe_reference", "recipe_examples", "schema_wording"},
     {"tasks", "teachers", "models", "training", "corpus", "runtimes", "targets", "runners"},
     {"distill"},
     {"quantize"},

@@ -13,7 +13,9 @@ class Options(TaskOptions):
 
     kind: Literal["text_classification"]
     labels: tuple[str, ...] | None = Field(
-        None, description="In the order of the logits; left out, the teacher's or the data's, sorted."
+        None,
+        examples=[["negative", "positive"]],
+        description="In the order of the logits; left out, the teacher's or the data's, sorted.",
     )
     max_length: int = Field(128, ge=4, le=8192, description="Tokens of the longest input; longer texts are cut.")
 

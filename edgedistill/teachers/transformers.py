@@ -30,9 +30,13 @@ class Options(TeacherOptions):
     """Where the checkpoint lies, what it may be used for, and whether it must be fitted."""
 
     kind: Literal["transformers"]
-    model: ModelReference
-    licence: str = Field(description="SPDX id of the licence that the checkpoint is under; goes into NOTICE.")
-    fit: FitOptions | None = Field(None, description="Train a head for the task's labels on the gold labels.")
+    model: ModelReference = Field(description="Where the checkpoint lies; name one of hub, path, package, archive.")
+    licence: str = Field(
+        examples=["Apache-2.0"], description="SPDX id of the licence that the checkpoint is under; goes into NOTICE."
+    )
+    fit: FitOptions | None = Field(
+        None, examples=[{"epochs": 3}], description="Train a head for the task's labels on the gold labels."
+    )
 
     SIGNALS: ClassVar[frozenset[str]] = frozenset({"labels", "logits"})
     TOKEN_TABLE: ClassVar[bool] = True

@@ -21,7 +21,7 @@ class Options(ColumnOptions):
     """A local .csv or .tsv file."""
 
     source: Literal["csv"]
-    file: str = Field(description="Path, relative to the recipe's file.")
+    file: str = Field(examples=["../data/reviews.csv"], description="Path, relative to the recipe's file.")
     delimiter: str = Field(",", min_length=1, max_length=1, description="Between two cells; a tab for .tsv.")
 
 

@@ -17,8 +17,10 @@ class Options(ColumnOptions):
     """A data set by its id, such as org/name."""
 
     source: Literal["hub"]
-    dataset: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", description="Hub id of the data set.")
-    revision: str = Field(min_length=1, description="Commit hash or tag: a build must name the very rows it used.")
+    dataset: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", examples=["org/name"], description="Hub id of the data set.")
+    revision: str = Field(
+        min_length=1, examples=["v1.0"], description="Commit hash or tag: a build must name the very rows it used."
+    )
     config: str | None = Field(None, description="Configuration, where the data set has several.")
     split: str = Field("train", description="Split of the data set, also in slices such as train[:10%].")
 

@@ -17,7 +17,7 @@ class Options(ColumnOptions):
     """A local .jsonl file."""
 
     source: Literal["jsonl"]
-    file: str = Field(description="Path, relative to the recipe's file.")
+    file: str = Field(examples=["../data/reviews.jsonl"], description="Path, relative to the recipe's file.")
 
 
 def read(options: Options, base: Path, cache: Path) -> "Dataset":

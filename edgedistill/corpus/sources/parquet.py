@@ -16,7 +16,7 @@ class Options(ColumnOptions):
     """A local .parquet file."""
 
     source: Literal["parquet"]
-    file: str = Field(description="Path, relative to the recipe's file.")
+    file: str = Field(examples=["../data/reviews.parquet"], description="Path, relative to the recipe's file.")
 
 
 def read(options: Options, base: Path, cache: Path) -> "Dataset":

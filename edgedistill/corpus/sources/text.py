@@ -18,7 +18,7 @@ class Options(SourceOptions):
     """A local text file."""
 
     source: Literal["text"]
-    file: str = Field(description="Path, relative to the recipe's file.")
+    file: str = Field(examples=["../data/reviews.txt"], description="Path, relative to the recipe's file.")
 
 
 def read(options: Options, base: Path, cache: Path) -> "Dataset":

@@ -18,7 +18,9 @@ class Options(LossOptions):
     """Weight and softness of the teacher's distribution."""
 
     loss: Literal["forward_kl"]
-    temperature: float = Field(2.0, gt=0, le=20, description="Divides both models' logits; 1 leaves them as they are.")
+    temperature: float = Field(
+        2.0, gt=0, le=20, examples=[4.0], description="Divides both models' logits; 1 leaves them as they are."
+    )
 
     NEEDS: ClassVar[frozenset[str]] = frozenset({"logits"})
     DIVERGENCE: ClassVar[bool] = True

@@ -26,7 +26,9 @@ class Options(FormatOptions):
     """Which operator set the files speak, and which of torch's exporters writes them."""
 
     format: Literal["onnx"]
-    opset: int = Field(18, ge=17, le=21, description="18 is the oldest that both exporters write; phones lag behind.")
+    opset: int = Field(
+        18, ge=17, le=21, examples=[17], description="18 is the oldest that both exporters write; phones lag behind."
+    )
     exporter: Literal["auto", "torchscript", "dynamo"] = Field(
         "auto", description="auto tries torchscript, whose graphs onnxruntime fuses best, then dynamo; parity decides."
     )

@@ -23,7 +23,8 @@ class Options(StudentOptions):
 
     kind: Literal["layers"]
     layers: Annotated[int, Field(ge=1)] | tuple[Index, ...] = Field(
-        description="How many, spread evenly with the first and the last among them; or which, counted from 0."
+        examples=[2],
+        description="How many, spread evenly with the first and the last among them; or which, counted from 0.",
     )
 
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})

@@ -24,7 +24,9 @@ class Options(StudentOptions):
     """Size of the table and of the head."""
 
     kind: Literal["static"]
-    dimensions: int = Field(256, ge=8, le=1024, description="Numbers in each token's vector; sets the file's size.")
+    dimensions: int = Field(
+        256, ge=8, le=1024, examples=[128], description="Numbers in each token's vector; sets the file's size."
+    )
     hidden_size: int = Field(128, ge=1, le=4096, description="Width of the head's one hidden layer.")
 
     TRAINING: ClassVar[Mapping[str, Any]] = {"epochs": 15, "batch_size": 256, "learning_rate": 1e-3}

@@ -18,7 +18,10 @@ class Int8Options(MethodOptions):
     """Which CPUs the file must be right on, and which layers stay wider or become narrower."""
 
     cpus: tuple[str, ...] = Field(
-        ("host",), min_length=1, description="Files of targets/ that the artifact will run on."
+        ("host",),
+        min_length=1,
+        examples=[["host", "arm64"]],
+        description="Files of targets/ that the artifact will run on.",
     )
     reduced_range: Literal["auto", "always", "never"] = Field(
         "auto", description="7-bit codes; auto: where one of the cpus has neither VNNI nor dotprod."

@@ -26,7 +26,7 @@ class Options(MethodOptions):
 
     method: Literal["int4_groupwise"]
     group_size: Literal[16, 32, 64, 128, 256] = Field(
-        32, description="Columns that share a scale; fewer are more exact, and each scale takes 4 bytes."
+        32, examples=[64], description="Columns that share a scale; fewer are more exact, and each scale takes 4 bytes."
     )
     symmetric: bool = Field(False, description="Codes around a fixed zero point; else each group has its own.")
     min_weights: int = Field(
