@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from fetching.recipes import RECIPES as FETCHED
 from finished_build import ROOT
 
 from edgedistill.cli import main
@@ -51,13 +52,13 @@ def test_a_recipe_says_at_its_top_what_it_shows_how_long_it_takes_and_what_it_pr
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
 def test_a_recipe_reads_what_is_fetched_with_its_hash(file: Path) -> None:
-    fetched = (ROOT / "scripts" / "fetch").read_text(encoding="utf-8")
+    pinned = {name for package in FETCHED[file.stem] for name in package.SHA256}
     named = list(paths(load(file).model_dump(mode="json")))
     assert named
     for name in named:
         place = (file.parent / name).resolve()
         assert place.is_relative_to(DATA), f"{name} is not in data/"
-        assert f'"{place.relative_to(DATA).as_posix()}"' in fetched, f"scripts/fetch does not know {name}"
+        assert place.relative_to(DATA).as_posix() in pinned, f"scripts/fetch {file.stem} does not bring {name}"
 
 
 def test_the_quickstart_is_short() -> None:

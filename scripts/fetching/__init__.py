@@ -1,0 +1,1 @@
+"""What the sample recipes read: one file for each package that it comes in."""
