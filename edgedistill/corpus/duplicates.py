@@ -2,156 +2,133 @@
 
 Two texts are compared after NFKC, casefolding and collapsing white space. They are *exact* duplicates when nothing
 differs after that, and *near* duplicates when the Jaccard similarity of their sets of character 5-grams reaches the
-recipe's threshold. Candidates come from MinHash signatures in LSH bands, with as few bands as still find 99.9 % of the
-pairs that lie exactly at the threshold; every candidate is then compared exactly, so nothing is removed on an estimate.
+recipe's threshold. Candidates come from `candidates.py`; every one is then compared exactly, so nothing is removed on
+an estimate.
 
 Which of several duplicates stays is decided by a hash of the text, not by its place in a file: the same rows in
 another order give the same corpus.
 
-Cost: about 0.3 ms and 10 kB per text of 100 characters, linear in the rows as long as few texts share most of their
-5-grams; thousands of fillings of one template that stay just below the threshold are compared pair by pair.
-
-Source: Broder 1997, "On the resemblance and containment of documents", section 3 (shingles, MinHash); Leskovec,
-Rajaraman, Ullman 2014, "Mining of Massive Datasets", section 3.4 (banding).
+Cost: about 0.3 ms and 200 bytes per text of 100 characters, linear in the rows as long as few texts share most of
+their 5-grams; thousands of fillings of one template that stay just below the threshold are compared pair by pair.
 """
 
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-from zlib import crc32
 
-from edgedistill.files import sha256_of_text
+import numpy as np
 
-if TYPE_CHECKING:
-    from datasketch import MinHash
+from edgedistill.corpus.candidates import AT_ONCE, Buckets, grams
+from edgedistill.corpus.pool import Pool
 
-GRAM = 5
-PERMUTATIONS = 64
-RECALL = 0.999
 SLACK = 0.25  # four standard deviations or more of a signature's estimate; spares most exact comparisons
-SEED = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One text and the index of its label, -1 where it has none."""
-
-    text: str
-    label: int
-    key: str  # the text as it is compared
-    rank: str  # SHA-256 of key: an order that no file decides
-
-    @classmethod
-    def of(cls, text: str, label: int) -> "Row":
-        """Return the row with its key and rank."""
-        key = normalised(text)
-        return cls(text, label, key, sha256_of_text(key))
 
 
 @dataclass(frozen=True)
 class Thinned:
-    """Rows of which no two are duplicates, sorted by rank, and how many others there were."""
+    """Rows of which no two are duplicates, in the order of their keys, and how many others there were."""
 
-    rows: list[Row]
+    rows: np.ndarray  # (rows,) int64; numbers of the pool's rows
     exact_removed: int = 0
     near_removed: int = 0
     conflicting_removed: int = 0
     empty_removed: int = 0
 
 
-def normalised(text: str) -> str:
-    """Return the text as it is compared; texts that differ in case, width or white space alone become equal."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def grams(key: str) -> set[str]:
-    """Return the 5-grams of a normalised text; a shorter text is its own only gram."""
-    return {key[start : start + GRAM] for start in range(max(1, len(key) - GRAM + 1))}
-
-
-def similarity(key: str, other: str) -> float:
-    """Return the Jaccard similarity of two normalised texts' 5-gram sets; 1 for equal texts, 0 for disjoint sets."""
-    first, second = grams(key), grams(other)
+def similarity(first: set[str], second: set[str]) -> float:
+    """Return the Jaccard similarity of two sets of 5-grams; 1 for equal sets, 0 for disjoint ones."""
     shared = len(first & second)
     return shared / (len(first) + len(second) - shared)
 
 
-def merge_exact(rows: Iterable[Row]) -> Thinned:
+def merge_exact(pool: Pool, rows: np.ndarray) -> Thinned:
     """Keep one row of each text; none where its labels contradict each other, and none of a text without a letter.
 
     A labelled row is kept before an unlabelled one, and then the one whose text comes first in code point order.
     """
-    same: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        same[row.key].append(row)
-    empty = len(same.pop("", []))
-    kept, exact, conflicting = [], 0, 0
-    for group in same.values():
-        if len({row.label for row in group} - {-1}) > 1:
-            conflicting += len(group)
-        else:
-            kept.append(min(group, key=lambda row: (-row.label, row.text)))
-            exact += len(group) - 1
-    kept.sort(key=lambda row: row.rank)
-    return Thinned(kept, exact_removed=exact, conflicting_removed=conflicting, empty_removed=empty)
-
-
-def signatures(keys: Iterable[str], advance: Callable[[int], None]) -> dict[str, "MinHash"]:
-    """Return each normalised text's MinHash signature."""
-    from datasketch import MinHash
-
-    def encoded() -> Iterator[list[bytes]]:
-        for key in ordered:
-            advance(1)
-            yield [gram.encode("utf-8") for gram in grams(key)]
-
-    ordered = list(dict.fromkeys(keys))
-    made = MinHash.generator(encoded(), num_perm=PERMUTATIONS, seed=SEED, hashfunc=crc32)
-    return dict(zip(ordered, made, strict=True))
-
-
-def bands(threshold: float) -> tuple[int, int]:
-    """Return bands and rows per band: the most selective that find RECALL of the pairs at the threshold.
-
-    Two texts of similarity s share a band of r rows with probability s^r, so b bands miss them with (1 - s^r)^b.
-    """
-    for rows in range(PERMUTATIONS // 4, 1, -1):
-        if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= RECALL:
-            return PERMUTATIONS // rows, rows
-    return PERMUTATIONS, 1
+    rows = rows[np.argsort(pool.keys[rows], kind="stable")]
+    keys, labels = pool.keys[rows], pool.labels[rows]
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    sizes = np.diff(starts, append=len(rows))
+    most = np.maximum.reduceat(labels, starts)
+    least = np.minimum.reduceat(np.where(labels < 0, np.iinfo(np.int32).max, labels), starts)
+    blank = keys[starts] == pool.blank_key
+    conflicting = (most >= 0) & (least != most) & ~blank
+    kept = ~conflicting & ~blank
+    chosen = rows[starts]
+    for group in np.flatnonzero(kept & (sizes > 1)):
+        same = rows[starts[group] : starts[group] + sizes[group]]
+        chosen[group] = min(same[pool.labels[same] == most[group]], key=pool.texts.__getitem__)
+    return Thinned(
+        chosen[kept],
+        exact_removed=int((sizes[kept] - 1).sum()),
+        conflicting_removed=int(sizes[conflicting].sum()),
+        empty_removed=int(sizes[blank].sum()),
+    )
 
 
 class Index:
-    """The texts that were kept so far, and which of them are nearly a given one."""
+    """The keys that were kept so far, and which of them are nearly a given one."""
 
-    def __init__(self, threshold: float, signatures: dict[str, "MinHash"]) -> None:
-        from datasketch import MinHashLSH
+    def __init__(self, threshold: float, signatures: np.ndarray, buckets: Buckets, key: Callable[[int], str]) -> None:
+        """Begin without any.
 
-        self._threshold, self._signatures = threshold, signatures
-        self._index = MinHashLSH(num_perm=PERMUTATIONS, params=bands(threshold))
+        Args:
+            threshold: Jaccard similarity from which two texts are near.
+            signatures: (keys, PERMUTATIONS) uint32.
+            buckets: of these signatures, for this threshold.
+            key: number -> normalised text.
+        """
+        self._threshold, self._signatures, self._buckets, self._key = threshold, signatures, buckets, key
+        self._kept = np.empty(buckets.starts[-1], dtype=np.int32)  # each bucket's kept keys, from its start on
+        self._ends = buckets.starts[:-1].copy()
 
-    def near(self, key: str) -> list[str]:
-        """Return the kept texts whose similarity to `key` reaches the threshold."""
-        signature, floor = self._signatures[key], self._threshold - SLACK
-        likely = (
-            other for other in self._index.query(signature) if signature.jaccard(self._signatures[other]) >= floor
-        )
-        return sorted(other for other in likely if similarity(key, other) >= self._threshold)
+    def near(self, key: int) -> list[int]:
+        """Return the kept keys whose similarity to `key` reaches the threshold, sorted."""
+        candidates = self._candidates(key)
+        if not len(candidates):
+            return []
+        own = grams(self._key(key))
+        return [
+            other
+            for other in self._likely(key, candidates)
+            if similarity(own, grams(self._key(other))) >= self._threshold
+        ]
 
-    def keep(self, key: str) -> None:
-        """Keep one more text."""
-        self._index.insert(key, self._signatures[key])
+    def keep(self, key: int) -> None:
+        """Keep one more."""
+        shared = self._shared(key)
+        self._kept[self._ends[shared]] = key
+        self._ends[shared] += 1
+
+    def _shared(self, key: int) -> np.ndarray:
+        """Return the buckets that this key shares with any other, kept or not."""
+        of = self._buckets.of[key]
+        shared: np.ndarray = of[of >= 0]
+        return shared
+
+    def _candidates(self, key: int) -> np.ndarray:
+        """Return the kept keys that share a bucket with this one, sorted."""
+        starts, ends = self._buckets.starts, self._ends
+        found = [self._kept[starts[bucket] : ends[bucket]] for bucket in self._shared(key)]
+        return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int32)
+
+    def _likely(self, key: int, candidates: np.ndarray) -> Iterator[int]:
+        """Yield the candidates whose signature does not rule out that they are near."""
+        signature = self._signatures[key]
+        for start in range(0, len(candidates), AT_ONCE):
+            some = candidates[start : start + AT_ONCE]
+            estimate = (self._signatures[some] == signature).mean(axis=1)
+            yield from some[estimate >= self._threshold - SLACK].tolist()
 
 
-def thin_near(thinned: Thinned, index: Index, advance: Callable[[int], None]) -> Thinned:
-    """Drop each row that is nearly the same as one kept before it, labelled rows first, then by rank."""
-    kept = []
-    for row in sorted(thinned.rows, key=lambda row: (row.label < 0, row.rank)):
+def thin_near(thinned: Thinned, pool: Pool, index: Index, advance: Callable[[int], None]) -> Thinned:
+    """Drop each row that is nearly the same as one kept before it, labelled rows first, then in the order of keys."""
+    rows = thinned.rows
+    kept = np.zeros(len(rows), dtype=bool)
+    for place in np.argsort(pool.labels[rows] < 0, kind="stable"):
         advance(1)
-        if not index.near(row.key):
-            index.keep(row.key)
-            kept.append(row)
-    kept.sort(key=lambda row: row.rank)
-    return replace(thinned, rows=kept, near_removed=len(thinned.rows) - len(kept))
+        key = pool.keys[rows[place]]
+        if not index.near(key):
+            index.keep(key)
+            kept[place] = True
+    return replace(thinned, rows=rows[kept], near_removed=int((~kept).sum()))

@@ -6,14 +6,15 @@ that were merely found must not give it a meaning.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from edgedistill.errors import DataError
 
-Names = list[str | None]
 
 
-def found_labels(names: Mapping[str, Names]) -> tuple[str, ...]:
+def found_labels(names: Mapping[str, Sequence[str | None]]) -> tuple[str, ...]:
     """Return the labels that the data uses, sorted: those of train, or if it has none, of test and validation.
 
     Numbers inside a label count as numbers, so "star 2" stands before "star 10".
@@ -29,25 +30,34 @@ def found_labels(names: Mapping[str, Names]) -> tuple[str, ...]:
     return tuple(sorted((name for name in found if name is not None), key=_natural))
 
 
-def indices(names: Names, labels: tuple[str, ...], place: str, *, numbers_are_indices: bool) -> list[int]:
-    """Return the index of each label, -1 for a missing one.
+def indices(
+    codes: np.ndarray, names: Sequence[str | None], labels: tuple[str, ...], place: str, *, numbers_are_indices: bool
+) -> np.ndarray:
+    """Return the index of each row's label, (rows,) int32, -1 for a missing one.
+
+    Args:
+        codes: (rows,) int; which of `names` each row has.
+        names: what the file calls its labels; None for a missing one.
+        labels: what the corpus calls them.
+        place: said in the error.
+        numbers_are_indices: whether a whole number that is no label stands for the label at that place.
 
     Raises:
         DataError: a label is not among `labels`; the text names the row.
     """
-    index_of = {label: index for index, label in enumerate(labels)}
+    index_of: dict[str | None, int] = {label: index for index, label in enumerate(labels)}
     if numbers_are_indices:
         index_of = {str(index): index for index in range(len(labels))} | index_of
-    return [_index(name, index_of, f"row {row} of {place}", labels) for row, name in enumerate(names, start=1)]
-
-
-def _index(name: str | None, index_of: Mapping[str, int], place: str, labels: Iterable[str]) -> int:
-    if name is None:
-        return -1
-    if name not in index_of:
+    index_of[None] = -1
+    unknown = [code for code, name in enumerate(names) if name not in index_of]
+    if unknown:
+        row = int(np.isin(codes, unknown).argmax())
         choices = ", ".join(repr(label) for label in labels)
-        raise DataError(f"{place} has the label {name!r}, which is not among {choices}; mend the row or task.labels")
-    return index_of[name]
+        raise DataError(
+            f"row {row + 1} of {place} has the label {names[codes[row]]!r}, which is not among {choices}; "
+            "mend the row or task.labels"
+        )
+    return np.array([index_of[name] for name in names], dtype=np.int32)[codes]
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

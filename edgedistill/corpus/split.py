@@ -10,7 +10,10 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from edgedistill.corpus.duplicates import Index, Row
+import numpy as np
+
+from edgedistill.corpus.duplicates import Index
+from edgedistill.corpus.pool import Pool
 from edgedistill.recipe_sections import SplitOptions
 from edgedistill.values import Overlap
 
@@ -24,22 +27,30 @@ def by_importance(splits: Iterable[str]) -> list[str]:
     return sorted(splits, key=lambda split: (fixed.index(split.partition(".")[0]), split))
 
 
-def cut(train: list[Row], given: Iterable[str], shares: SplitOptions) -> dict[str, list[Row]]:
+def cut(pool: Pool, train: np.ndarray, given: Iterable[str], shares: SplitOptions) -> dict[str, np.ndarray]:
     """Return train, and those of test, validation and calibration that the user has not `given`, cut from it.
 
     A row without a label cannot measure anything: it is never cut to test or validation.
+
+    Args:
+        pool: holds the rows.
+        train: (rows,) int64; row numbers.
+        given: splits that have a source of their own.
+        shares: what to cut.
     """
     wanted = [split for split in _CUT if split not in given]
-    pieces: dict[str, list[Row]] = {split: [] for split in ("train", *wanted)}
-    for row in train:
-        split = _share_of(row, wanted, shares)
-        pieces["train" if row.label < 0 and split != "calibration" else split].append(row)
-    return pieces
+    pieces = ("train", *wanted)
+    piece = np.zeros(len(train), dtype=np.int8)
+    for place, row in enumerate(train):
+        split = _share_of(pool.key(pool.keys[row]), wanted, shares)
+        if pool.labels[row] >= 0 or split == "calibration":
+            piece[place] = pieces.index(split)
+    return {split: train[piece == number] for number, split in enumerate(pieces)}
 
 
-def _share_of(row: Row, wanted: Iterable[str], shares: SplitOptions) -> str:
-    # The newline cannot occur in a key, so no salt can imitate a text, and an empty one differs from Row.rank.
-    digest = hashlib.sha256(f"{shares.salt}\n{row.key}".encode()).digest()
+def _share_of(key: str, wanted: Iterable[str], shares: SplitOptions) -> str:
+    # The newline cannot occur in a key, so no salt can imitate a text, and an empty one differs from the key's rank.
+    digest = hashlib.sha256(f"{shares.salt}\n{key}".encode()).digest()
     place, end = int.from_bytes(digest[:8], "big") / 2**64, 0.0
     for split in wanted:
         end += getattr(shares, split)
@@ -49,30 +60,36 @@ def _share_of(row: Row, wanted: Iterable[str], shares: SplitOptions) -> str:
 
 
 def audit(
-    splits: dict[str, list[Row]], index: Index, advance: Callable[[int], None]
-) -> tuple[dict[str, list[Row]], tuple[Overlap, ...]]:
+    pool: Pool, splits: dict[str, np.ndarray], index: Index, advance: Callable[[int], None]
+) -> tuple[dict[str, np.ndarray], tuple[Overlap, ...]]:
     """Return splits that share no text, exactly or nearly, and what had to be taken out for that.
 
     Args:
-        splits: rows without duplicates within any one split.
+        pool: holds the rows.
+        splits: numbers of rows without duplicates within any one split.
         index: empty; holds every text that was kept afterwards.
         advance: called with 1 for each row.
     """
-    owner: dict[str, str] = {}
-    kept: dict[str, list[Row]] = {split: [] for split in splits}
-    exact: Counter[tuple[str, str]] = Counter()
-    near: Counter[tuple[str, str]] = Counter()
-    for split in by_importance(splits):
-        for row in splits[split]:
+    names = by_importance(splits)
+    owner = np.full(len(pool.row_of_key), -1, dtype=np.int32)  # place of the split that holds a key
+    kept = dict(splits)
+    exact: Counter[tuple[int, int]] = Counter()
+    near: Counter[tuple[int, int]] = Counter()
+    for place, split in enumerate(names):
+        stays = np.zeros(len(splits[split]), dtype=bool)
+        for number, key in enumerate(pool.keys[splits[split]]):
             advance(1)
-            if row.key in owner:
-                exact[owner[row.key], split] += 1
-            elif alike := index.near(row.key):
-                near[by_importance(owner[key] for key in alike)[0], split] += 1
+            if owner[key] >= 0:
+                exact[int(owner[key]), place] += 1
+            elif alike := index.near(key):
+                near[int(owner[alike].min()), place] += 1
             else:
-                index.keep(row.key)
-                owner[row.key] = split
-                kept[split].append(row)
-    pairs = sorted(exact.keys() | near.keys(), key=lambda pair: [by_importance(splits).index(split) for split in pair])
-    overlaps = tuple(Overlap(kept_in=a, removed_from=b, exact=exact[a, b], near=near[a, b]) for a, b in pairs)
+                index.keep(key)
+                owner[key] = place
+                stays[number] = True
+        kept[split] = splits[split][stays]
+    overlaps = tuple(
+        Overlap(kept_in=names[a], removed_from=names[b], exact=exact[a, b], near=near[a, b])
+        for a, b in sorted(exact.keys() | near.keys())
+    )
     return kept, overlaps

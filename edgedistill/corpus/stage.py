@@ -3,36 +3,35 @@
 Read every source, index the labels, drop duplicates within each source, cut what the user has not given from train,
 audit all splits against each other, let the unlabelled texts join train, and write. Rows that were dropped before the
 cut are counted at train.
+
+Texts stay on disk, and a row is its number: about 200 bytes of memory each, whatever its length.
 """
 
 import shutil
+from array import array
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgedistill import registry
-from edgedistill.corpus.duplicates import (
-    GRAM,
-    PERMUTATIONS,
-    Index,
-    Row,
-    Thinned,
-    bands,
-    merge_exact,
-    signatures,
-    thin_near,
-)
-from edgedistill.corpus.labels import Names, found_labels, indices
+from edgedistill.corpus.candidates import GRAM, PERMUTATIONS, bands, buckets, sign
+from edgedistill.corpus.duplicates import Index, Thinned, merge_exact, thin_near
+from edgedistill.corpus.labels import found_labels, indices
+from edgedistill.corpus.pool import Pool
 from edgedistill.corpus.split import UNLABELLED, audit, by_importance, cut
+from edgedistill.corpus.texts import Texts
+from edgedistill.corpus.write import write
 from edgedistill.errors import DataError
-from edgedistill.files import sha256_of, sha256_of_text, write_atomic
 from edgedistill.progress import bar
 from edgedistill.recipe_sections import DataOptions
 from edgedistill.section import SourceOptions
-from edgedistill.values import Corpus, Overlap, Split
+from edgedistill.values import Corpus, Overlap
 
 FEWEST_ROWS = 8
 """Of train, validation and test: below this, not even a majority can be told from chance."""
+ROWS_AT_ONCE = 8192
 
 
 def digests(data: DataOptions, base: Path) -> dict[str, str]:
@@ -61,15 +60,24 @@ def collect(data: DataOptions, labels: tuple[str, ...] | None, base: Path, folde
         DataError: a source cannot be read, a label is unknown or missing where something is measured, or a split has
             too few rows or only one class.
     """
-    found, pools = _read(data, labels, base, folder / "progress" / "datasets")
-    _check_gold(pools)
-    splits, thinned, overlaps = _separate(pools, data)
-    splits["train"] = sorted(splits["train"] + splits.pop(UNLABELLED, []), key=lambda row: row.rank)
-    nothing = Thinned([])
-    _check_rows(splits, {name: thinned.get(name, thinned["train"]) for name in splits}, found)
+    progress = folder / "progress" / "rows"
+    progress.mkdir(parents=True, exist_ok=True)
+    with Texts(progress / "texts") as texts:
+        found, labels_of, sources = _read(data, labels, base, texts, progress)
+        pool = Pool.of(texts, labels_of)
+        _check_gold(pool, sources)
+        splits, thinned, overlaps = _separate(pool, sources, data, progress)
+        train = np.concatenate([splits["train"], splits.pop(UNLABELLED, np.empty(0, dtype=np.int64))])
+        splits["train"] = train[np.argsort(pool.keys[train])]
+        _check_rows(pool, splits, {name: thinned.get(name, thinned["train"]) for name in splits}, found)
+        nothing = Thinned(np.empty(0, dtype=np.int64))
+        written = {
+            name: write(pool, rows, thinned.get(name, nothing), found, name, folder) for name, rows in splits.items()
+        }
+    shutil.rmtree(progress)
     return Corpus(
         labels=found,
-        splits={name: _write(rows, thinned.get(name, nothing), found, name, folder) for name, rows in splits.items()},
+        splits=written,
         overlaps=overlaps,
         near_duplicate_rule=_rule(data.near_duplicate_similarity),
         sources=digests(data, base),
@@ -89,37 +97,48 @@ def _module(source: SourceOptions) -> Any:
 
 
 def _read(
-    data: DataOptions, labels: tuple[str, ...] | None, base: Path, cache: Path
-) -> tuple[tuple[str, ...], dict[str, list[Row]]]:
-    """Return the labels, and each role's rows as they stand in their source."""
-    texts: dict[str, list[str]] = {}
-    names: dict[str, Names] = {}
+    data: DataOptions, labels: tuple[str, ...] | None, base: Path, texts: Texts, progress: Path
+) -> tuple[tuple[str, ...], np.ndarray, dict[str, np.ndarray]]:
+    """Append every source's rows to `texts`; return the labels, each row's, and the row numbers of each role."""
+    codes: dict[str, np.ndarray] = {}
+    names: dict[str, list[str | None]] = {}
+    sources: dict[str, np.ndarray] = {}
     for role, source in _sources(data).items():
         if role == UNLABELLED and "label" in type(source).model_fields:
             source = source.model_copy(update={"label": None})
-        table = _module(source).read(source, base, cache)
-        texts[role], names[role] = list(table["text"]), list(table["label"])
-    shutil.rmtree(cache, ignore_errors=True)
+        first = len(texts)
+        codes[role], names[role] = _append(_module(source).read(source, base, progress / "datasets"), texts)
+        sources[role] = np.arange(first, len(texts))
+        shutil.rmtree(progress / "datasets", ignore_errors=True)
     found = labels or found_labels(names)
-    pools = {}
-    for role in texts:
-        label_indices = indices(names[role], found, role, numbers_are_indices=labels is not None)
-        pools[role] = [Row.of(text, label) for text, label in zip(texts[role], label_indices, strict=True)]
-    return found, pools
+    numbered = labels is not None
+    of_role = [indices(codes[role], names[role], found, role, numbers_are_indices=numbered) for role in sources]
+    return found, np.concatenate(of_role), sources
 
 
-def _check_gold(pools: Mapping[str, list[Row]]) -> None:
+def _append(table: Any, texts: Texts) -> tuple[np.ndarray, list[str | None]]:
+    """Append a source's rows to `texts`; return for each which label it has, and what the labels are called."""
+    numbers: dict[str | None, int] = {}
+    codes = array("i")
+    for batch in table.to_batches(ROWS_AT_ONCE):
+        for text, name in zip(batch["text"].to_pylist(), batch["label"].to_pylist(), strict=True):
+            texts.append(text)
+            codes.append(numbers.setdefault(name, len(numbers)))
+    return np.frombuffer(codes, dtype=np.int32), list(numbers)
+
+
+def _check_gold(pool: Pool, sources: Mapping[str, np.ndarray]) -> None:
     """Check that whatever measures has gold labels."""
-    for role, rows in pools.items():
+    for role, rows in sources.items():
         if role.partition(".")[0] in ("test", "validation", "challenge"):
-            missing = [number for number, row in enumerate(rows, start=1) if row.label < 0]
-            if missing:
+            missing = np.flatnonzero(pool.labels[rows] < 0)
+            if len(missing):
                 raise DataError(
-                    f"{role} has {len(missing)} rows without a label (the first is row {missing[0]}); "
+                    f"{role} has {len(missing)} rows without a label (the first is row {missing[0] + 1}); "
                     "quality is measured on them: label or remove them"
                 )
-    needed = [role for role in ("test", "validation") if role not in pools]
-    if needed and all(row.label < 0 for row in pools["train"]):
+    needed = [role for role in ("test", "validation") if role not in sources]
+    if needed and (pool.labels[sources["train"]] < 0).all():
         raise DataError(
             f"train has no labels, so {' and '.join(needed)} cannot be cut from it and nothing could be measured; "
             f"name labelled files as {' and '.join(f'data.{role}' for role in needed)}"
@@ -127,34 +146,42 @@ def _check_gold(pools: Mapping[str, list[Row]]) -> None:
 
 
 def _separate(
-    pools: Mapping[str, list[Row]], data: DataOptions
-) -> tuple[dict[str, list[Row]], dict[str, Thinned], tuple[Overlap, ...]]:
+    pool: Pool, sources: Mapping[str, np.ndarray], data: DataOptions, progress: Path
+) -> tuple[dict[str, np.ndarray], dict[str, Thinned], tuple[Overlap, ...]]:
     """Return disjoint splits, what was dropped within each source, and what was taken out between splits."""
-    merged = {role: merge_exact(rows) for role, rows in pools.items()}
-    keys = [row.key for thinned in merged.values() for row in thinned.rows]
+    merged = {role: merge_exact(pool, rows) for role, rows in sources.items()}
+    keys, rows = len(pool.row_of_key), sum(len(part.rows) for part in merged.values())
     threshold = data.near_duplicate_similarity
-    with bar("looking for duplicates", total=3 * len(keys), unit="texts") as advance:
-        signed = signatures(keys, advance)
-        thinned = {role: thin_near(part, Index(threshold, signed), advance) for role, part in merged.items()}
+    with bar("looking for duplicates", total=keys + 2 * rows, unit="texts") as advance:
+        signatures = sign(map(pool.key, range(keys)), progress / "signatures", advance)
+        shared = buckets(signatures, threshold)
+
+        def index() -> Index:
+            return Index(threshold, signatures, shared, pool.key)
+
+        thinned = {role: thin_near(part, pool, index(), advance) for role, part in merged.items()}
         splits = {role: part.rows for role, part in thinned.items()}
-        splits |= cut(splits["train"], splits.keys(), data.split)
-        splits, overlaps = audit(splits, Index(threshold, signed), advance)
+        splits |= cut(pool, splits["train"], splits.keys(), data.split)
+        splits, overlaps = audit(pool, splits, index(), advance)
     if UNLABELLED in thinned:
-        train, pool = thinned["train"], thinned[UNLABELLED]
+        train, unlabelled = thinned["train"], thinned[UNLABELLED]
         thinned["train"] = Thinned(
             train.rows,
-            exact_removed=train.exact_removed + pool.exact_removed,
-            near_removed=train.near_removed + pool.near_removed,
+            exact_removed=train.exact_removed + unlabelled.exact_removed,
+            near_removed=train.near_removed + unlabelled.near_removed,
             conflicting_removed=train.conflicting_removed,
-            empty_removed=train.empty_removed + pool.empty_removed,
+            empty_removed=train.empty_removed + unlabelled.empty_removed,
         )
     return splits, thinned, overlaps
 
 
-def _check_rows(splits: Mapping[str, list[Row]], thinned: Mapping[str, Thinned], labels: tuple[str, ...]) -> None:
+def _check_rows(
+    pool: Pool, splits: Mapping[str, np.ndarray], thinned: Mapping[str, Thinned], labels: tuple[str, ...]
+) -> None:
     """Check that every split is large enough for its purpose.
 
     Args:
+        pool: holds the rows.
         splits: what is left.
         thinned: split -> what was removed from the source that it comes from.
         labels: class names.
@@ -166,7 +193,7 @@ def _check_rows(splits: Mapping[str, list[Row]], thinned: Mapping[str, Thinned],
                 f"{split} has {len(rows)} rows left and needs {fewest}; of its source {_told(thinned[split])}; "
                 f"give more rows, a file of its own as data.{split}, or a larger share in data.split"
             )
-        used = {row.label for row in rows} - {-1}
+        used = set(np.unique(pool.labels[rows]).tolist()) - {-1}
         if split in ("train", "test") and len(used) == 1:
             raise DataError(f"{split} has only the label {labels[used.pop()]!r}; it needs rows of at least two labels")
 
@@ -175,33 +202,6 @@ def _told(thinned: Thinned) -> str:
     return (
         f"{thinned.exact_removed} exact and {thinned.near_removed} near duplicates, {thinned.conflicting_removed} rows "
         f"with contradicting labels and {thinned.empty_removed} empty texts were removed"
-    )
-
-
-def _write(rows: list[Row], thinned: Thinned, labels: tuple[str, ...], split: str, folder: Path) -> Split:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {
-        "text": pa.array([row.text for row in rows], pa.string()),
-        "label": pa.array([row.label for row in rows], pa.int64()),
-        "row_hash": pa.array([sha256_of_text(row.text)[:16] for row in rows], pa.string()),
-    }
-    encoded = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), encoded)
-    file = PurePosixPath(f"{split}.parquet")
-    write_atomic(folder / file, encoded.getvalue().to_pybytes())
-    counts = {label: sum(row.label == index for row in rows) for index, label in enumerate(labels)}
-    return Split(
-        file=file,
-        rows=len(rows),
-        labelled_rows=sum(counts.values()),
-        label_counts=counts,
-        exact_duplicates_removed=thinned.exact_removed,
-        near_duplicates_removed=thinned.near_removed,
-        conflicting_rows_removed=thinned.conflicting_removed,
-        empty_rows_removed=thinned.empty_removed,
-        sha256=sha256_of(folder / file),
     )
 
 

@@ -14,7 +14,7 @@ from edgedistill.corpus.sources._columns import ColumnOptions, text_and_label
 from edgedistill.corpus.sources._file import check_utf8, digest_of, existing, load, pattern
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    import pyarrow as pa
 
 
 class Options(ColumnOptions):
@@ -25,7 +25,7 @@ class Options(ColumnOptions):
     delimiter: str = Field(",", min_length=1, max_length=1, description="Between two cells; a tab for .tsv.")
 
 
-def read(options: Options, base: Path, cache: Path) -> "Dataset":
+def read(options: Options, base: Path, cache: Path) -> "pa.Table":
     """Return the rows, with columns text and label.
 
     Raises:

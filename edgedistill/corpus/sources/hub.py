@@ -10,7 +10,7 @@ from edgedistill.corpus.sources._file import load
 from edgedistill.errors import DataError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    import pyarrow as pa
 
 
 class Options(ColumnOptions):
@@ -25,7 +25,7 @@ class Options(ColumnOptions):
     split: str = Field("train", description="Split of the data set, also in slices such as train[:10%].")
 
 
-def read(options: Options, base: Path, cache: Path) -> "Dataset":
+def read(options: Options, base: Path, cache: Path) -> "pa.Table":
     """Return the rows, with columns text and label; `base` has no meaning here.
 
     Raises:

@@ -10,7 +10,7 @@ from edgedistill.corpus.sources._columns import ColumnOptions, text_and_label
 from edgedistill.corpus.sources._file import check_utf8, digest_of, existing, load, pattern
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    import pyarrow as pa
 
 
 class Options(ColumnOptions):
@@ -20,7 +20,7 @@ class Options(ColumnOptions):
     file: str = Field(examples=["../data/reviews.jsonl"], description="Path, relative to the recipe's file.")
 
 
-def read(options: Options, base: Path, cache: Path) -> "Dataset":
+def read(options: Options, base: Path, cache: Path) -> "pa.Table":
     """Return the rows, with columns text and label.
 
     Raises:

@@ -9,7 +9,7 @@ from edgedistill.corpus.sources._columns import ColumnOptions, text_and_label
 from edgedistill.corpus.sources._file import digest_of, existing, load, pattern
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    import pyarrow as pa
 
 
 class Options(ColumnOptions):
@@ -19,7 +19,7 @@ class Options(ColumnOptions):
     file: str = Field(examples=["../data/reviews.parquet"], description="Path, relative to the recipe's file.")
 
 
-def read(options: Options, base: Path, cache: Path) -> "Dataset":
+def read(options: Options, base: Path, cache: Path) -> "pa.Table":
     """Return the rows, with columns text and label.
 
     Raises:

@@ -11,7 +11,7 @@ from edgedistill.errors import DataError
 from edgedistill.section import SourceOptions
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    import pyarrow as pa
 
 
 class Options(SourceOptions):
@@ -21,7 +21,7 @@ class Options(SourceOptions):
     file: str = Field(examples=["../data/reviews.txt"], description="Path, relative to the recipe's file.")
 
 
-def read(options: Options, base: Path, cache: Path) -> "Dataset":
+def read(options: Options, base: Path, cache: Path) -> "pa.Table":
     """Return the lines, with columns text and label; every label is None.
 
     Raises:
@@ -30,10 +30,11 @@ def read(options: Options, base: Path, cache: Path) -> "Dataset":
     path = existing(base, options.file)
     check_utf8(path)
     lines = load(str(path), "text", cache, data_files=pattern(path))
-    written = [number for number, line in enumerate(lines["text"]) if line.strip()]
-    if not written:
+    table = text_and_label(lines, ColumnOptions(source="text", label=None), str(path))
+    written = [bool(line.strip()) for batch in table["text"].chunks for line in batch.to_pylist()]
+    if not any(written):
         raise DataError(f"data file {path} holds only blank lines; write one text per line")
-    return text_and_label(lines.select(written), ColumnOptions(source="text", label=None), str(path))
+    return table if all(written) else table.filter(written)
 
 
 def digest(options: Options, base: Path) -> str:
