@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
-from edgedistill.corpus.read import read
+from edgedistill.corpus.read import labels_of, row_hashes_of, texts_of
 from edgedistill.errors import StageError
 from edgedistill.files import sha256_of
 from edgedistill.models.load import load_classifier, load_tokenizer
@@ -34,18 +34,19 @@ def record(teacher: Teacher, corpus: Corpus, max_length: int, folder: Path) -> S
     splits: dict[str, SignalSplit] = {}
     metrics = {}
     for name in corpus.splits:
-        rows = read(corpus, name)
+        labels = labels_of(corpus, name)
         files = {part: f"{name}.{part}.npy" for part in ("token_ids", "offsets", "row_hashes", "logits", "labels")}
-        tokens = tokenize(tokenizer, rows.texts, max_length, folder / files["token_ids"], folder / files["offsets"])
-        np.save(folder / files["row_hashes"], np.array(rows.row_hashes, dtype="S16"))
-        np.save(folder / files["labels"], rows.labels)
+        texts = texts_of(corpus, name)
+        tokens = tokenize(tokenizer, texts, max_length, folder / files["token_ids"], folder / files["offsets"])
+        np.save(folder / files["row_hashes"], row_hashes_of(corpus, name))
+        np.save(folder / files["labels"], labels)
         classes, logits_file = len(corpus.labels), folder / files["logits"]
         logits = resumable_logits(
             model, tokens, classes, logits_file, progress, f"teacher reads {name}", accelerator.device
         )
-        known = rows.labels >= 0
+        known = labels >= 0
         if known.any():
-            metrics[name] = accuracy(logits[known].argmax(axis=1) == rows.labels[known])
+            metrics[name] = accuracy(logits[known].argmax(axis=1) == labels[known])
         splits[name] = SignalSplit(rows=len(tokens), **files)
     return Signals(
         splits=splits,
@@ -65,7 +66,7 @@ def prove_row_hashes(signals: Signals, corpus: Corpus, name: str) -> int:
         StageError: a row's hash differs; the teacher's outputs belong to other texts.
     """
     cached = SplitSignals(signals, name).row_hashes
-    expected = np.array(read(corpus, name).row_hashes, dtype="S16")
+    expected = row_hashes_of(corpus, name)
     if len(cached) != len(expected) or (cached != expected).any():
         wrong = int((cached[: len(expected)] != expected[: len(cached)]).sum()) + abs(len(cached) - len(expected))
         raise StageError(f"{wrong} of {len(expected)} cached teacher outputs for {name} belong to other texts")
@@ -78,10 +79,11 @@ def prove_token_ids(signals: Signals, corpus: Corpus, name: str, student_tokeniz
     Raises:
         StageError: an id differs, so a loss between the two models would compare different inputs.
     """
-    rows, texts = SplitSignals(signals, name).rows, read(corpus, name).texts
-    chosen = np.linspace(0, len(texts) - 1, min(sample, len(texts))).astype(int)
-    for i in chosen:
-        ids = student_tokenizer(texts[i], truncation=True)["input_ids"]
-        if ids != rows.ids[rows.offsets[i] : rows.offsets[i + 1]].tolist():
-            raise StageError(f"teacher and student read row {i} of {name} as different token ids")
+    rows = SplitSignals(signals, name).rows
+    chosen = set(np.linspace(0, len(rows) - 1, min(sample, len(rows))).astype(int).tolist())
+    for i, text in enumerate(texts_of(corpus, name)):
+        if i in chosen:
+            ids = student_tokenizer(text, truncation=True)["input_ids"]
+            if ids != rows.ids[rows.offsets[i] : rows.offsets[i + 1]].tolist():
+                raise StageError(f"teacher and student read row {i} of {name} as different token ids")
     return len(chosen)

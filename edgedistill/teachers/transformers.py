@@ -181,21 +181,21 @@ def _fit(model: Any, tokenizer: Any, options: FitOptions, max_length: int, corpu
     """Train `model` in place on the labelled training rows."""
     import numpy as np
 
-    from edgedistill.corpus.read import read
+    from edgedistill.corpus.read import labels_of, texts_of
     from edgedistill.training.gold import GoldLabels
     from edgedistill.training.loop import train
     from edgedistill.training.rows import tokenize
 
-    train_rows, validation = read(corpus, "train"), read(corpus, "validation")
-    known = np.flatnonzero(train_rows.labels >= 0)
-    if len(known) == 0 or not (validation.labels >= 0).any():
+    labels, held_out_labels = labels_of(corpus, "train"), labels_of(corpus, "validation")
+    known = np.flatnonzero(labels >= 0)
+    if len(known) == 0 or not (held_out_labels >= 0).any():
         raise DataError("teacher.fit needs gold labels in train and validation; give labelled rows, or leave fit out")
     if options.method == "head":
         _freeze_layers(model)
-    texts = [train_rows.texts[i] for i in known]
+    texts, held_out_texts = texts_of(corpus, "train", labelled=True), texts_of(corpus, "validation")
     rows = tokenize(tokenizer, texts, max_length, progress / "ids.npy", progress / "offsets.npy")
-    held_out = tokenize(tokenizer, validation.texts, max_length, progress / "v_ids.npy", progress / "v_offsets.npy")
-    objective = GoldLabels(train_rows.labels[known], held_out, validation.labels, len(corpus.labels))
+    held_out = tokenize(tokenizer, held_out_texts, max_length, progress / "v_ids.npy", progress / "v_offsets.npy")
+    objective = GoldLabels(labels[known], held_out, held_out_labels, len(corpus.labels))
     trained = train(model, rows, objective, options, progress / "training", "fitting the teacher")
     for parameter in model.parameters():
         parameter.requires_grad_(True)

@@ -13,6 +13,6 @@ class SplitSignals:
         split = signals.splits[name]
         files = signals.path(split.token_ids), signals.path(split.offsets)
         self.rows: TokenRows = mapped(*files, signals.pad_token_id)
-        self.row_hashes: np.ndarray = np.load(signals.path(split.row_hashes))  # (rows,) S16
-        self.labels: np.ndarray = np.load(signals.path(split.labels))  # (rows,) int64, -1 without gold
+        self.row_hashes: np.ndarray = np.load(signals.path(split.row_hashes), mmap_mode="r")  # (rows,) S16
+        self.labels: np.ndarray = np.load(signals.path(split.labels), mmap_mode="r")  # (rows,) int64, -1 without gold
         self.logits: np.ndarray = np.load(signals.path(split.logits), mmap_mode="r")  # (rows, classes) float32
