@@ -171,22 +171,23 @@ def table(found: dict[int, dict[str, Cost]]) -> str:
     """Return each stage's seconds and peaks by number of rows, and how they grow from size to size."""
     lines = ["rows      stage      seconds   peak MB   anonymous MB"]
     for count, costs in found.items():
-        lines += [
-            f"{count:<9,} {stage:<9} {cost.seconds:>8.1f} {cost.peak_bytes / 1e6:>9.0f} {cost.anonymous_bytes / 1e6:>14.0f}"
-            for stage, cost in costs.items()
-        ]
+        for stage, cost in costs.items():
+            peaks = f"{cost.peak_bytes / 1e6:>9.0f} {cost.anonymous_bytes / 1e6:>14.0f}"
+            lines.append(f"{count:<9,} {stage:<9} {cost.seconds:>8.1f} {peaks}")
     for few, many in itertools.pairwise(found):
-        lines += ["", f"{few:,} -> {many:,} rows ({many / few:g} times)"]
+        lines += ["", f"{few:,} -> {many:,} rows (x{many / few:g})"]
         for stage in STAGES:
-            a, b = found[few][stage], found[many][stage]
-            more = many - few
-            lines.append(
-                f"  {stage:<9} seconds x{b.seconds / max(a.seconds, 1e-9):<6.1f} "
-                f"peak x{b.peak_bytes / max(a.peak_bytes, 1):.2f} ({(b.peak_bytes - a.peak_bytes) / more:,.0f} bytes a row)  "
-                f"anonymous x{b.anonymous_bytes / max(a.anonymous_bytes, 1):.2f} "
-                f"({(b.anonymous_bytes - a.anonymous_bytes) / more:,.0f} bytes a row)"
-            )
+            less, more = found[few][stage], found[many][stage]
+            peak = growth(less.peak_bytes, more.peak_bytes, many - few)
+            anonymous = growth(less.anonymous_bytes, more.anonymous_bytes, many - few)
+            seconds = more.seconds / max(less.seconds, 1e-9)
+            lines.append(f"  {stage:<9} seconds x{seconds:<5.1f} peak {peak}, anonymous {anonymous}")
     return "\n".join(lines)
+
+
+def growth(less: int, more: int, rows: int) -> str:
+    """Return how two numbers of bytes compare, as a ratio and for each further row."""
+    return f"x{more / max(less, 1):.2f} ({(more - less) / rows:,.0f} bytes a row)"
 
 
 def main() -> int:

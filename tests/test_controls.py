@@ -147,6 +147,18 @@ def test_tfidf_knows_the_words_of_the_labelled_training_rows_alone(
     assert features(train, signals, tmp_path / "tfidf") != before, "the check can fail"
 
 
+def test_tfidf_of_many_rows_is_fitted_on_some_and_says_so(
+    corpus: Corpus, signals: Signals, controls: Controls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled = int((read(corpus, "train").labels >= 0).sum())
+    monkeypatch.setattr(module, "TFIDF_ROWS", labelled)
+    assert module._tfidf(corpus, signals, tmp_path).description == controls.baselines[1].description
+    monkeypatch.setattr(module, "TFIDF_ROWS", 50)
+    fitted = module._tfidf(corpus, signals, tmp_path)
+    assert fitted.description.endswith(f", fitted on 50 of {labelled} labelled rows, drawn by hash")
+    assert fitted.evaluation.metrics["test"].value > 0.8, "texts and labels still belong to each other"
+
+
 def test_the_student_without_a_teacher_saw_gold_alone(controls: Controls, corpus: Corpus) -> None:
     assert controls.no_teacher_training is not None
     labels = read(corpus, "train").labels

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_corpus import every_row, pool_of
 
 from edgedistill.corpus import split as split_module
 from edgedistill.corpus import stage
-from edgedistill.corpus.duplicates import Index, Row, normalised, similarity
+from edgedistill.corpus.candidates import grams
+from edgedistill.corpus.duplicates import Index, similarity
+from edgedistill.corpus.pool import normalised
 from edgedistill.corpus.read import Rows, read
 from edgedistill.corpus.stage import collect, digests
 from edgedistill.errors import DataError
@@ -72,7 +75,7 @@ def rows_of(corpus: Corpus) -> dict[str, Rows]:
 
 def straddling(corpus: Corpus, threshold: float) -> list[tuple[str, str]]:
     """Return the pairs of splits that share a text, found by comparing every text with every other."""
-    keys = [(name, normalised(text)) for name, rows in rows_of(corpus).items() for text in rows.texts]
+    keys = [(name, grams(normalised(text))) for name, rows in rows_of(corpus).items() for text in rows.texts]
     return [(a, b) for i, (a, x) in enumerate(keys) for b, y in keys[:i] if a != b and similarity(x, y) >= threshold]
 
 
@@ -102,7 +105,7 @@ def test_that_check_notices_an_audit_that_looks_for_equal_texts_alone(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Blind(Index):
-        def near(self, key: str) -> list[str]:
+        def near(self, key: int) -> list[int]:
             return []
 
     monkeypatch.setattr(stage, "Index", Blind)
@@ -163,14 +166,15 @@ def test_what_matters_more_keeps_the_shared_text(files: Files) -> None:
 
 
 def test_shares_are_cut_by_the_text_alone() -> None:
-    rows = [Row.of(text, LABELS.index(label)) for text, label in sentences(4000)]
     shares = SplitOptions(validation=0.2, calibration=0.1, test=0.25)
-    whole = split_module.cut(rows, (), shares)
+    with pool_of((text, LABELS.index(label)) for text, label in sentences(4000)) as pool:
+        rows = every_row(pool)
+        whole = split_module.cut(pool, rows, (), shares)
+        half = split_module.cut(pool, rows[:2000], (), shares)
+        salted = split_module.cut(pool, rows, (), shares.model_copy(update={"salt": "other"}))
     for name in ("validation", "calibration", "test"):
         assert len(whole[name]) / 4000 == pytest.approx(getattr(shares, name), abs=0.03)
-    half = split_module.cut(rows[:2000], (), shares)
     assert all(set(part) < set(whole[name]) for name, part in half.items())
-    salted = split_module.cut(rows, (), shares.model_copy(update={"salt": "other"}))
     assert len(set(salted["test"]) & set(whole["test"])) / len(whole["test"]) == pytest.approx(0.25, abs=0.06)
 
 

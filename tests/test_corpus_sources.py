@@ -16,13 +16,13 @@ def read_jsonl(folder: Path, lines: list[object], **given: Any) -> list[tuple[st
     written = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     (folder / "rows.jsonl").write_text("\n".join(written) + "\n", encoding="utf-8")
     table = jsonl.read(jsonl.Options(source="jsonl", file="rows.jsonl", **given), folder, folder / "cache")
-    return list(zip(table["text"], table["label"], strict=True))
+    return list(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True))
 
 
 def read_csv(folder: Path, content: str, **given: Any) -> list[tuple[str, str | None]]:
     (folder / "rows.csv").write_text(content, encoding="utf-8", newline="")
     table = csv.read(csv.Options(source="csv", file="rows.csv", **given), folder, folder / "cache")
-    return list(zip(table["text"], table["label"], strict=True))
+    return list(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True))
 
 
 def test_jsonl_labels_of_any_plain_type_become_their_text(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_jsonl_labels_of_any_plain_type_become_their_text(tmp_path: Path) -> Non
 def test_integers_that_share_a_column_with_a_missing_value_stay_integers(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", "b"], "label": pa.array([2.0, None], pa.float64())}), tmp_path / "rows")
     options = parquet.Options(source="parquet", file="rows")
-    assert list(parquet.read(options, tmp_path, tmp_path / "cache")["label"]) == ["2", None]
+    assert parquet.read(options, tmp_path, tmp_path / "cache")["label"].to_pylist() == ["2", None]
     pq.write_table(pa.table({"text": ["a", "b"], "label": [0.5, 1.0]}), tmp_path / "rows")
     with pytest.raises(DataError, match=r"'label' holds 0\.5; a label is a text or a whole number"):
         parquet.read(options, tmp_path, tmp_path / "cache")
@@ -49,7 +49,7 @@ def test_declared_class_names_are_used(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
     rows.to_parquet(tmp_path / "rows.parquet")
     table = parquet.read(parquet.Options(source="parquet", file="rows.parquet"), tmp_path, tmp_path / "cache")
-    assert list(table["label"]) == ["good", "bad", None]
+    assert table["label"].to_pylist() == ["good", "bad", None]
 
 
 def test_a_bad_json_line_is_named(tmp_path: Path) -> None:
@@ -91,7 +91,11 @@ def test_csv_reads_a_byte_order_mark_and_another_delimiter(tmp_path: Path) -> No
 def test_blank_lines_are_no_texts(tmp_path: Path) -> None:
     options = text.Options(source="text", file="rows.txt")
     (tmp_path / "rows.txt").write_text("one\n\n  \ntwo\u2028still two\r\nthree", encoding="utf-8", newline="")
-    assert list(text.read(options, tmp_path, tmp_path / "cache")["text"]) == ["one", "two\u2028still two", "three"]
+    assert text.read(options, tmp_path, tmp_path / "cache")["text"].to_pylist() == [
+        "one",
+        "two\u2028still two",
+        "three",
+    ]
     (tmp_path / "rows.txt").write_text("\n \n", encoding="utf-8")
     with pytest.raises(DataError, match="holds only blank lines"):
         text.read(options, tmp_path, tmp_path / "cache")
@@ -111,7 +115,7 @@ def test_the_hub_is_asked_for_one_revision_and_runs_no_code(tmp_path: Path, monk
         source="hub", dataset="org/reviews", revision="a1b2", split="test", text="review", label="stars"
     )
     table = hub.read(options, tmp_path, tmp_path / "cache")
-    assert table.to_dict() == {"text": ["a"], "label": ["4"]}
+    assert table.to_pydict() == {"text": ["a"], "label": ["4"]}
     cache = str(tmp_path / "cache")
     chosen = {"name": None, "split": "test", "revision": "a1b2", "cache_dir": cache}
     assert asked == {"path": "org/reviews", **chosen}, "and trust_remote_code is not among them"

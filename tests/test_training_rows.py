@@ -136,6 +136,30 @@ def test_ids_on_disk_are_what_the_tokenizer_gives_each_text(
     assert isinstance(rows.ids, np.memmap)
 
 
+def test_ids_written_piece_by_piece_are_the_file_that_numpy_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TEXTS_AT_ONCE", 3)
+    write_tokenizer(tmp_path)
+    rows = tokenize(load_tokenizer(tmp_path), iter(texts(20)), 12, tmp_path / "ids.npy", tmp_path / "offsets.npy")
+    for name, array in (("ids", rows.ids), ("offsets", rows.offsets)):
+        np.save(tmp_path / "whole.npy", np.array(array))
+        assert (tmp_path / f"{name}.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_rows_that_are_taken_keep_their_ids_and_copy_none() -> None:
+    rows = token_rows([3, 1, 6, 2])
+    taken = rows.take(np.array([2, 0, 3]))
+    assert len(taken) == 3
+    assert taken.lengths.tolist() == [6, 3, 2]
+    for ours, theirs in zip(taken.padded([1, 0]), rows.padded([0, 2]), strict=True):
+        assert np.array_equal(ours, theirs)
+    again = taken.take(np.array([2, 0]))
+    for ours, theirs in zip(again.padded([0, 1]), rows.padded([3, 2]), strict=True):
+        assert np.array_equal(ours, theirs)
+    assert again.ids is rows.ids
+
+
 def test_no_texts_are_no_rows(tmp_path: Path) -> None:
     write_tokenizer(tmp_path)
     rows = tokenize(load_tokenizer(tmp_path), [], 12, tmp_path / "ids.npy", tmp_path / "offsets.npy")

@@ -6,12 +6,11 @@ that were merely found must not give it a meaning.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from edgedistill.errors import DataError
-
 
 
 def found_labels(names: Mapping[str, Sequence[str | None]]) -> tuple[str, ...]:
@@ -45,10 +44,10 @@ def indices(
     Raises:
         DataError: a label is not among `labels`; the text names the row.
     """
-    index_of: dict[str | None, int] = {label: index for index, label in enumerate(labels)}
+    index_of: dict[str | None, int] = {None: -1}
     if numbers_are_indices:
-        index_of = {str(index): index for index in range(len(labels))} | index_of
-    index_of[None] = -1
+        index_of.update((str(index), index) for index in range(len(labels)))
+    index_of.update((label, index) for index, label in enumerate(labels))
     unknown = [code for code, name in enumerate(names) if name not in index_of]
     if unknown:
         row = int(np.isin(codes, unknown).argmax())
@@ -57,7 +56,8 @@ def indices(
             f"row {row + 1} of {place} has the label {names[codes[row]]!r}, which is not among {choices}; "
             "mend the row or task.labels"
         )
-    return np.array([index_of[name] for name in names], dtype=np.int32)[codes]
+    found: np.ndarray = np.array([index_of[name] for name in names], dtype=np.int32)[codes]
+    return found
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

@@ -21,7 +21,9 @@ class Texts:
     def __enter__(self) -> "Texts":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._out.close()
         self._source.close()
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 ROWS_PER_GROUP = 1 << 16  # of the parquet file: what a reader must hold at once
 
 
-def write(
-    pool: Pool, rows: np.ndarray, thinned: Thinned, labels: tuple[str, ...], split: str, folder: Path
-) -> Split:
+def write(pool: Pool, rows: np.ndarray, thinned: Thinned, labels: tuple[str, ...], split: str, folder: Path) -> Split:
     """Write rows of the pool, in this order, as the split's parquet file: whole or not at all.
 
     Args:

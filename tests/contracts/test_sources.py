@@ -112,8 +112,8 @@ def test_rows_come_back_as_they_were_written(name: str, tmp_path: Path, capfd: p
     module = registry.load(SOURCES, name)
     table = module.read(module.Options(source=name, file=file.name), tmp_path, tmp_path / "cache")
     assert table.column_names == ["text", "label"]
-    assert list(table["text"]) == [text for text, _ in ROWS]
-    assert list(table["label"]) == [None if name in UNLABELLED else label for _, label in ROWS]
+    assert table["text"].to_pylist() == [text for text, _ in ROWS]
+    assert table["label"].to_pylist() == [None if name in UNLABELLED else label for _, label in ROWS]
     assert capfd.readouterr() == ("", ""), "no bars, no log lines"
 
 
@@ -164,4 +164,4 @@ def test_a_missing_column_names_those_that_are_there(name: str, tmp_path: Path) 
         with pytest.raises(DataError, match=f"no column 'stars'; its columns: text, label; .* as '{key}'"):
             module.read(module.Options(source=name, file="rows", **{key: "stars"}), tmp_path, tmp_path / "cache")
     table = module.read(module.Options(source=name, file="rows", label=None), tmp_path, tmp_path / "cache")
-    assert set(table["label"]) == {None}
+    assert set(table["label"].to_pylist()) == {None}

@@ -1,5 +1,7 @@
 """What every source with named columns shares: which one holds the text, and which one the label."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -36,41 +38,41 @@ def text_and_label(table: "Dataset", options: ColumnOptions, place: str) -> "pa.
             cure = "name the right one" if key == "text" else "name the right one, or write null if there is none"
             columns = ", ".join(table.column_names)
             raise DataError(f"{place} has no column {column!r}; its columns: {columns}; {cure} as {key!r}")
-    texts = table.data[options.text]
-    if not pa.types.is_string(texts.type) or texts.null_count:
-        row = texts.is_null().index(True).as_py() if pa.types.is_string(texts.type) else 0
-        text = texts[row].as_py()
-        raise DataError(f"{place}: row {row + 1}: {options.text!r} holds {text!r}, not a text; mend or remove the row")
-    if options.label is None:
-        labels = pa.nulls(len(texts), pa.string())
-    else:
-        labels = _label_names(table.data[options.label], table.features[options.label], options.label, place)
-    return pa.table({"text": texts, "label": labels})
+    labels = pa.nulls(len(table), pa.string()) if options.label is None else _labels(table, options.label, place)
+    return pa.table({"text": _texts(table, options.text, place), "label": labels})
 
 
-def _label_names(labels: "pa.ChunkedArray", feature: Any, column: str, place: str) -> "pa.ChunkedArray":
-    """Return each row's label as a string; only the few that differ are looked at one by one."""
+def _texts(table: "Dataset", column: str, place: str) -> "pa.ChunkedArray | pa.Array":
     import pyarrow as pa
 
-    if pa.types.is_nested(labels.type):
-        raise _no_label(column, place, next(repr(label.as_py()) for label in labels))
-    encoded = labels.dictionary_encode()
-    known = encoded.chunk(0).dictionary.to_pylist()
-    declared = getattr(feature, "names", None)
+    texts = table.data[column]
+    if pa.types.is_string(texts.type) and not texts.null_count:
+        return texts
+    for row, text in enumerate(table[column], start=1):
+        if not isinstance(text, str):
+            raise DataError(f"{place}: row {row}: {column!r} holds {text!r}, not a text; mend or remove the row")
+    return pa.array(list(table[column]), pa.string())
+
+
+def _labels(table: "Dataset", column: str, place: str) -> "pa.ChunkedArray | pa.Array":
+    """Return each row's label as a string; where all are of one plain type, only those that differ are looked at."""
+    import pyarrow as pa
+
+    labels, declared = table.data[column], getattr(table.features[column], "names", None)
+    name = _label_name if declared is None else partial(_declared_name, declared)
+    plain = any(test(labels.type) for test in (pa.types.is_string, pa.types.is_integer, pa.types.is_floating))
     try:
-        names = [_label_name(label) if declared is None else _declared_name(label, declared) for label in known]
+        if not plain:
+            return pa.array([name(label) for label in table[column]], pa.string())
+        encoded = labels.dictionary_encode()
+        names = pa.array([name(label) for label in encoded.chunk(0).dictionary.to_pylist()], pa.string())
     except ValueError as error:
-        raise _no_label(column, place, str(error)) from None
-    looked_up = pa.array(names, pa.string())
-    return pa.chunked_array([looked_up.take(chunk.indices) for chunk in encoded.chunks], pa.string())
+        raise DataError(f"{place}: column {column!r} holds {error}; a label is a text or a whole number") from None
+    return pa.chunked_array([names.take(chunk.indices) for chunk in encoded.chunks])
 
 
-def _no_label(column: str, place: str, what: str) -> DataError:
-    return DataError(f"{place}: column {column!r} holds {what}; a label is a text or a whole number")
-
-
-def _declared_name(index: int, declared: list[str]) -> str | None:
-    return None if index < 0 else declared[index]
+def _declared_name(names: Sequence[str], index: int | None) -> str | None:
+    return None if index is None or index < 0 else names[index]
 
 
 def _label_name(label: Any) -> str | None:
