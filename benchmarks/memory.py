@@ -7,6 +7,7 @@ for a word. The teacher is a BERT of two narrow layers, fitted for one epoch, an
 work on rows is real, the models are as small as they can be, so that what grows with the rows is seen. Each size is
 distilled by the command itself, in a fresh process.
 
+Seconds are those of the clock and those of the processors; the latter change less where others use the machine.
 Peak memory is VmHWM of that process, set back when a stage begins. It counts pages of memory-mapped files, which
 the system takes back when it needs them; the anonymous part, which it cannot take back, is sampled beside it.
 """
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("corpus", "teacher", "signals", "student", "controls")
@@ -51,6 +53,7 @@ class Cost:
     """What one stage took."""
 
     seconds: float = 0.0
+    cpu_s: float = 0.0
     peak_bytes: int = 0
     anonymous_bytes: int = 0
 
@@ -127,13 +130,13 @@ def distilled(recipe: Path, limit_s: float) -> tuple[dict[str, Cost], str]:
     began = time.monotonic()
     with (recipe.parent / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-        current = None
+        current, cpu_before_s = None, 0.0
         while process.poll() is None and time.monotonic() - began < limit_s:
             if (running := running_stage(out / "memory" / "stages")) != current:
-                current = running
+                current, cpu_before_s = running, cpu_s(process.pid)
                 Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")  # sets VmHWM back
             if current is not None:
-                note(process.pid, costs[current])
+                note(process.pid, costs[current], cpu_before_s)
             time.sleep(EVERY_S)
         if process.poll() is None:
             process.kill()
@@ -144,16 +147,20 @@ def distilled(recipe: Path, limit_s: float) -> tuple[dict[str, Cost], str]:
     return costs, "done" if process.returncode == 0 else (recipe.parent / "log").read_text(encoding="utf-8")[-500:]
 
 
-def note(pid: int, cost: Cost) -> None:
-    """Raise the stage's peaks to what the process has reached."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except ProcessLookupError:
-        return
+def note(pid: int, cost: Cost, cpu_before_s: float) -> None:
+    """Raise what the stage took to what the process has used by now."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
     fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    cost.cpu_s = cpu_s(pid) - cpu_before_s
     if "VmHWM" in fields:  # a process that has just ended has no memory left to tell of
         cost.peak_bytes = max(cost.peak_bytes, int(fields["VmHWM"].split()[0]) * 1024)
         cost.anonymous_bytes = max(cost.anonymous_bytes, int(fields["RssAnon"].split()[0]) * 1024)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor seconds that the process has used."""
+    used = psutil.Process(pid).cpu_times()
+    return used.user + used.system
 
 
 def running_stage(stages: Path) -> str | None:
@@ -168,20 +175,22 @@ def stage_of(folder: Path) -> str:
 
 
 def table(found: dict[int, dict[str, Cost]]) -> str:
-    """Return each stage's seconds and peaks by number of rows, and how they grow from size to size."""
-    lines = ["rows      stage      seconds   peak MB   anonymous MB"]
+    """Return what each stage took by number of rows, and how it grows from size to size."""
+    lines = ["rows      stage      seconds    cpu s   peak MB   anonymous MB"]
     for count, costs in found.items():
         for stage, cost in costs.items():
             peaks = f"{cost.peak_bytes / 1e6:>9.0f} {cost.anonymous_bytes / 1e6:>14.0f}"
-            lines.append(f"{count:<9,} {stage:<9} {cost.seconds:>8.1f} {peaks}")
+            lines.append(f"{count:<9,} {stage:<9} {cost.seconds:>8.1f} {cost.cpu_s:>8.1f} {peaks}")
     for few, many in itertools.pairwise(found):
         lines += ["", f"{few:,} -> {many:,} rows (x{many / few:g})"]
         for stage in STAGES:
             less, more = found[few][stage], found[many][stage]
             peak = growth(less.peak_bytes, more.peak_bytes, many - few)
             anonymous = growth(less.anonymous_bytes, more.anonymous_bytes, many - few)
-            seconds = more.seconds / max(less.seconds, 1e-9)
-            lines.append(f"  {stage:<9} seconds x{seconds:<5.1f} peak {peak}, anonymous {anonymous}")
+            times = (
+                f"seconds x{more.seconds / max(less.seconds, 1e-9):.1f}, cpu x{more.cpu_s / max(less.cpu_s, 1e-9):.1f}"
+            )
+            lines.append(f"  {stage:<9} {times}, peak {peak}, anonymous {anonymous}")
     return "\n".join(lines)
 
 
