@@ -17,7 +17,11 @@ from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
 
 STUDENTS = "edgedistill.models.students"
-SMALL: dict[str, dict[str, Any]] = {"layers": {"layers": 2}, "static": {"dimensions": 16, "hidden_size": 8}}
+SMALL: dict[str, dict[str, Any]] = {
+    "layers": {"layers": 2},
+    "scaled": {"layers": 2, "hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 20},
+    "static": {"dimensions": 16, "hidden_size": 8},
+}
 """Options of each kind that fit a tiny teacher of four layers."""
 FUNCTIONS = {
     "make": ["options", "teacher", "labels", "folder"],
