@@ -95,6 +95,9 @@ class Subject(Value):
     speedup_exported: dict[str, Ratio] = Field(
         description="workload -> p50 of the teacher in the same format over this one's; empty where there is none."
     )
+    speedup_float: dict[str, Ratio] = Field(
+        {}, description="workload -> p50 of the float student in the same format over this one's; empty for itself."
+    )
     quality: dict[str, SplitQuality]
     noise: Noise
     kernels: dict[str, int] = Field(description="Operator types that really ran, with their count.")

@@ -58,6 +58,9 @@ class MethodOptions(Section):
     overrides: dict[str, Width] = Field(
         {}, description="Layer name, with * and ?, to the width its weight gets instead; the first that fits counts."
     )
+    sensitivity: bool = Field(
+        False, description="Also measure what each layer costs alone at each width; layers times widths passes."
+    )
     SCHEME: ClassVar[str] = ""  # the word that a format's STORES must hold
 
 

@@ -8,7 +8,7 @@ is in `results.py`.
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_serializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, field_serializer
 
 
 def _inside(path: PurePosixPath) -> PurePosixPath:
@@ -288,6 +288,37 @@ class QuantizedTensor(Value):
     max_error_in_steps: float = Field(ge=0, description="Largest rounding error, in units of the scale.")
 
 
+class QuantizationCost(Value):
+    """What quantization changes on held-out rows, against the float student on the same rows."""
+
+    rows: int = Field(ge=1)
+    kl: float = Field(ge=0, description="Mean of KL(float student || quantized) over rows, in nats.")
+    agreement: Metric = Field(description="Rows with the float student's top class.")
+    metric: Metric | None = Field(description="The quantized model's own; None where no row has a gold label.")
+    metric_loss: Metric | None = Field(description="The float student's metric minus the quantized model's, paired.")
+
+
+class Sensitivity(Value):
+    """What one layer costs when it alone is quantized, everything else float."""
+
+    layer: str
+    scheme: str = Field(description="float16, int8 per_channel symmetric, ...")
+    saved_bytes: int = Field(description="Against float32.")
+    cost: QuantizationCost
+
+
+class Rung(Value):
+    """One try at the quality asked for: what was changed, and what came of it."""
+
+    name: str = Field(description="What was changed, in words; the first rung is the recipe itself.")
+    changed: dict[str, JsonValue] = Field(description="Options that differ from the recipe's, as a recipe says them.")
+    stored_bytes: int = Field(description="All weights of the model; 0 where the rung was skipped.")
+    cost: QuantizationCost | None = Field(description="On validation rows; None where the rung was skipped.")
+    passed: bool
+    kept: bool = Field(description="The next rung builds on this one.")
+    skipped: str = Field(description="Why this rung was not tried; empty where it was.")
+
+
 class QuantizedModel(StageValue):
     """A student whose every stored number is decided."""
 
@@ -300,6 +331,9 @@ class QuantizedModel(StageValue):
     reduced_range: bool
     reduced_range_reason: str
     evaluation: Evaluation = Field(description="Simulated in PyTorch, before any export.")
+    sensitivity: tuple[Sensitivity, ...] = Field((), description="Dearest first; empty where nobody asked for it.")
+    rungs: tuple[Rung, ...] = Field((), description="Every try, in order; empty where no quality was asked for.")
+    repaired: str = Field("", description="What was changed to pass the gate; empty where the recipe's options did.")
 
 
 class ParityCheck(Value):

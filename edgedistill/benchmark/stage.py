@@ -135,6 +135,7 @@ def _subject(
     threads: int,
 ) -> Subject:
     rounds, exported = measured[candidate.name], measured.get(candidate.exported_teacher, ())
+    unquantized = measured.get(candidate.float_student, ())
     loads_s = [answer.load_s for answer in rounds]
     return Subject(
         name=candidate.name,
@@ -152,6 +153,7 @@ def _subject(
         speedup=latency.speedups(measured["teacher"], rounds, lambda timing: timing.whole_ns),
         speedup_model_only=latency.speedups(measured["teacher"], rounds, lambda timing: timing.model_ns),
         speedup_exported=latency.speedups(exported, rounds, lambda timing: timing.whole_ns) if exported else {},
+        speedup_float=latency.speedups(unquantized, rounds, lambda timing: timing.whole_ns) if unquantized else {},
         quality=_quality(candidate, yardstick, answers),
         noise=latency.noise_of(rounds, threads),
         kernels=rounds[0].kernels,

@@ -29,6 +29,12 @@ class Candidate:
         """The name of the teacher in this candidate's own format."""
         return f"teacher.{self.name.partition('.')[0]}" if self.role == "artifact" else ""
 
+    @property
+    def float_student(self) -> str:
+        """The name of the float student in this candidate's own format; empty where it is that itself."""
+        format_name, _, variant = self.name.partition(".")
+        return f"{format_name}.float32" if self.role == "artifact" and variant != "float32" else ""
+
     def sha256_now(self) -> str:
         """Return the hash of the file that the runtime reads, in the way of the stage that wrote it."""
         if self.role == "teacher":

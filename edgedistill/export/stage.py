@@ -64,6 +64,7 @@ def export(
         for method, decided in stored.items():
             model = load_quantized(start, decided.path(decided.weights))
             own = {**facts, "edgedistill.quantized_sha256": decided.weights_sha256, "edgedistill.method": method}
+            own |= {"edgedistill.repaired": decided.repaired} if decided.repaired else {}
             variants.append(_variant(layout, options, decided.scheme, model, start, root, own, texts, method, decided))
             advance(1)
         taught_by = teacher.path(teacher.checkpoint)

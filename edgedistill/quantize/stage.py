@@ -15,15 +15,15 @@ from edgedistill.models.quantized import batch_matters, save_quantized
 from edgedistill.progress import bar
 from edgedistill.quantize.decisions import Decision
 from edgedistill.quantize.exchange import exchange
-from edgedistill.quantize.widths import FULL_RANGE, REDUCED_RANGE, overridden, quantizable
+from edgedistill.quantize.judge import MOST_ROWS, Judge
+from edgedistill.quantize.ladder import climb
+from edgedistill.quantize.sensitivity import at_every_width
+from edgedistill.quantize.trial import METHODS, Trial, code_limit
 from edgedistill.section import MethodOptions
 from edgedistill.training.evaluate import evaluate
 from edgedistill.training.predict import BATCH_SIZE, logits_of
-from edgedistill.training.rows import TokenRows
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Corpus, Evaluation, QuantizedModel, QuantizedTensor, Signals, Student
-
-METHODS = "edgedistill.quantize.methods"
 
 
 def quantize(
@@ -31,38 +31,40 @@ def quantize(
 ) -> QuantizedModel:
     """Return the student in the method's scheme; its numbers lie in `folder`/weights.safetensors.
 
+    Where a method says itself how its options are settled (`settle`), it does; the others climb the ladder.
+
     Raises:
-        QuantizationError: a weight cannot be stored so, or there is nothing to quantize.
+        QuantizationError: a weight cannot be stored so, nothing is to be quantized, or the quality that was asked for
+            is out of reach.
     """
-    method: Any = registry.load(METHODS, options.method)
     model = load_classifier(student.path(student.checkpoint)).eval()
     floats = {name: tensor for name, tensor in model.state_dict().items()}
-    decided = decide(options, model, SplitSignals(signals, "calibration").rows)
-    if not decided:
+    held_out = SplitSignals(signals, "validation")
+    judge = Judge(model, held_out.rows, held_out.labels, len(corpus.labels)).fewer(MOST_ROWS)
+    trial = Trial(model, SplitSignals(signals, "calibration").rows, judge)
+    settled = getattr(registry.load(METHODS, options.method), "settle", climb)(options, trial)
+    if not settled.decided:
         raise QuantizationError(f"{options.method} found no linear layer or table in a {student.kind} student")
-    exchange(model, decided)
+    table = at_every_width(trial, code_limit(options)) if options.sensitivity else settled.sensitivity
+    exchange(model, settled.decided)
     weights = folder / "weights.safetensors"
     save_quantized(model, weights)
-    reduced, reason = method.decide_range(options)
+    method: Any = registry.load(METHODS, settled.options.method)
+    reduced, reason = method.decide_range(settled.options)
     return QuantizedModel(
         method=options.method,
-        scheme=options.SCHEME,
-        tensors=tuple(_described(decided, floats, model.state_dict())),
+        scheme=settled.options.SCHEME,
+        tensors=tuple(_described(settled.decided, floats, model.state_dict())),
         weights="weights.safetensors",
         weights_bytes=weights.stat().st_size,
         weights_sha256=sha256_of(weights),
         reduced_range=reduced,
         reduced_range_reason=reason,
         evaluation=_simulated(model, options.method, corpus, signals, folder),
+        sensitivity=table,
+        rungs=settled.rungs,
+        repaired=settled.repaired,
     )
-
-
-def decide(options: MethodOptions, model: Any, calibration: TokenRows) -> dict[str, Decision]:
-    """Return what the method and the recipe's overrides decide about each layer of the float model."""
-    method: Any = registry.load(METHODS, options.method)
-    limit = REDUCED_RANGE if method.decide_range(options)[0] else FULL_RANGE
-    decided = dict(method.quantize(model, options, calibration))
-    return overridden(quantizable(model), decided, options.overrides, limit)
 
 
 def _described(

@@ -1,6 +1,6 @@
 """One layer at one width: what overrides, sensitivity and mixed widths ask for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -47,6 +47,24 @@ def at_width(name: str, layer: Any, width: Width, limit: int = FULL_RANGE) -> De
     return Int4(quantize_groups(weight, fits[0], symmetric=False))
 
 
+def at_widths(name: str, layer: Any, widths: Iterable[Width], limit: int = FULL_RANGE) -> dict[Width, Decision]:
+    """Return the layer at each of these widths that can hold it; float32 is left out."""
+    found: dict[Width, Decision] = {}
+    for width in widths:
+        try:
+            decision = at_width(name, layer, width, limit)
+        except QuantizationError:  # its columns are no groups, or a weight is beyond what half precision reaches
+            continue
+        if decision is not None:
+            found[width] = decision
+    return found
+
+
+def named_by(overrides: Mapping[str, Width], name: str) -> Width | None:
+    """Return the width that the first fitting pattern gives a layer; None where none fits."""
+    return next((overrides[pattern] for pattern in overrides if fnmatchcase(name, pattern)), None)
+
+
 def overridden(
     layers: Mapping[str, Any], decided: Mapping[str, Decision], overrides: Mapping[str, Width], limit: int
 ) -> dict[str, Decision]:
@@ -65,7 +83,7 @@ def overridden(
             raise QuantizationError(f"overrides: {pattern!r} fits no layer; there are: {', '.join(sorted(layers))}")
     changed = dict(decided)
     for name, layer in layers.items():
-        width = next((overrides[pattern] for pattern in overrides if fnmatchcase(name, pattern)), None)
+        width = named_by(overrides, name)
         if width is None:
             continue
         changed.pop(name, None)

@@ -53,7 +53,7 @@ def model_card(
         train_rows=count(corpus.splits["train"].rows),
         augmented=count(corpus.augmentation.rows) if corpus.augmentation else None,
         held_out=plain(", ".join(split_title(split) for split in benchmark.splits)),
-        ranges=[f"{plain(name)}: {plain(model.reduced_range_reason)}" for name, model in quantized.items()],
+        ranges=[f"{plain(name)}: {plain(note)}" for name, model in quantized.items() for note in _notes(model)],
         rounded=[plain(name) for name, model in quantized.items() if _rounds_activations(model)],
         files=table(_files(artifact)),
         quality=table(_quality(artifact, benchmark)),
@@ -108,6 +108,12 @@ def _eval_result(
         metric_name=f"{metric_of(benchmark)}, {variant.name}",
         metric_value=round(quality.metric.value, 4),
     )
+
+
+def _notes(model: QuantizedModel) -> list[str]:
+    """Return what is to be known of how the numbers were made: the codes' range, and what was changed for quality."""
+    repaired = f"as the recipe had it, it missed its gate, and was repaired: {model.repaired}"
+    return [model.reduced_range_reason, *([repaired] if model.repaired else [])]
 
 
 def _rounds_activations(model: QuantizedModel) -> bool:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from functools import partial
 
-from edgedistill.report import background, charts, loading, tables
+from edgedistill.report import background, charts, loading, quantization, tables
 from edgedistill.report.evidence import Evidence, candidates, find, reasons
 from edgedistill.report.page import Chart, Code, Section, Table
 from edgedistill.report.sentence import metric_of
 from edgedistill.report.units import duration, size
-from edgedistill.results import BudgetLine
+from edgedistill.results import BenchmarkResult, BudgetLine
 from edgedistill.values import StageValue
 
 
@@ -69,9 +69,14 @@ def _performance(evidence: Evidence, recommended: str | None) -> Section:
         "Size, speed, memory",
         lead,
         _drawn(latency, weight, charts.latencies(benchmark)),
-        (tables.results(benchmark, recommended), tables.workloads(benchmark)),
+        (tables.results(benchmark, recommended), *_against_float(benchmark), tables.workloads(benchmark)),
         (benchmark.folder.name,),
     )
+
+
+def _against_float(benchmark: BenchmarkResult) -> tuple[Table, ...]:
+    table = tables.against_float(benchmark)
+    return (table,) if table.rows else ()
 
 
 def _controls(evidence: Evidence) -> Section:
@@ -138,9 +143,13 @@ def _quantization(evidence: Evidence) -> Section:
     blocks: list[Table] = []
     reasons = []
     for method, model in evidence.quantized.items():
-        blocks += [background.schemes(model), background.tensors(model)]
+        blocks += [quantization.rungs(model)] if model.rungs else []
+        blocks += [background.schemes(model)]
+        blocks += [quantization.sensitivity(model)] if model.sensitivity else []
+        blocks += [background.tensors(model)]
         used = "a reduced range of codes" if model.reduced_range else "the full range of codes"
         reasons.append(f"{method} uses {used}: {model.reduced_range_reason.rstrip('.')}.")
+        reasons += [f"It was repaired to pass its gate: {model.repaired}."] if model.repaired else []
     lead = "Every stored number is decided here; export only lays them out. " + " ".join(reasons)
     folders = tuple(model.folder.name for model in evidence.quantized.values())
     return Section("quantization", "Quantization", lead, (), (background.simulated(evidence), *blocks), folders)

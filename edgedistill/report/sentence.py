@@ -11,6 +11,7 @@ from edgedistill.report.evidence import (
     FIRST_WORKLOAD,
     SPACED_WORKLOAD,
     Evidence,
+    candidates,
     control_name,
     find,
     name_of,
@@ -50,11 +51,21 @@ class Summary:
     controls: str
     trust: str
     budget: str
+    quantization: str = ""
 
     @property
     def sentences(self) -> str:
         """All of it as running text."""
-        parts = (self.headline, self.cost, self.speed, self.domains, self.controls, self.trust, self.budget)
+        parts = (
+            self.headline,
+            self.cost,
+            self.speed,
+            self.quantization,
+            self.domains,
+            self.controls,
+            self.trust,
+            self.budget,
+        )
         return " ".join(part for part in parts if part)
 
 
@@ -73,6 +84,7 @@ def summarise(evidence: Evidence, lines: Sequence[BudgetLine], recommended: str 
         controls=_controls(evidence),
         trust=_trust(evidence),
         budget=_budget([line for line in lines if line.subject == subject.name]),
+        quantization=_quantization(evidence),
     )
 
 
@@ -121,6 +133,30 @@ def _speed(subject: Subject) -> str:
     if spaced is not None and paused is not None:
         said += f"; after {duration(paused.pause_s, 2)} of idling before each call, {_ranged(spaced)} than in PyTorch"
     return f"{said}."
+
+
+def _quantization(evidence: Evidence) -> str:
+    """Return which quantized files are no faster than the float student's own, and which were made otherwise."""
+    slow = [_slow(subject) for subject in candidates(evidence.benchmark) if not _faster_than_float(subject)]
+    doubt = "" if evidence.benchmark.validity.valid else " (not validly measured)"
+    said = f"On this CPU{doubt}: {'; '.join(slow)}. What that saves is size, not time." if slow else ""
+    repaired = [
+        f"{method.replace('_', ' ')} missed its gate as the recipe had it, and was repaired: {model.repaired}."
+        for method, model in evidence.quantized.items()
+        if model.repaired
+    ]
+    return " ".join([said, *repaired]).strip()
+
+
+def _faster_than_float(subject: Subject) -> bool:
+    """Whether all rounds say so; a subject that was not held against the float student is not called slow."""
+    speed = subject.speedup_float.get(FIRST_WORKLOAD)
+    return speed is None or speed.low > 1
+
+
+def _slow(subject: Subject) -> str:
+    speed, format_name = _ranged(subject.speedup_float[FIRST_WORKLOAD]), subject.name.partition(".")[0].upper()
+    return f"the {name_of(subject)} is {speed} than the float student in {format_name}"
 
 
 def _factor(speed: Ratio) -> str:

@@ -162,6 +162,23 @@ def workloads(benchmark: BenchmarkResult) -> Table:
     return Table("Every workload", columns, tuple(rows), folded=True)
 
 
+def against_float(benchmark: BenchmarkResult) -> Table:
+    """How many times faster each quantized file is than the float student's own, on every workload."""
+    held = [subject for subject in benchmark.subjects if subject.speedup_float]
+    names = list(dict.fromkeys(name for subject in held for name in subject.speedup_float))
+    rows = tuple(
+        row(name_of(subject), *(_beside_float(benchmark, subject.speedup_float.get(name)) for name in names))
+        for subject in held
+    )
+    columns = ("Model", *(f"{name.replace('_', ' ')}{emulated(benchmark)}" for name in names))
+    return Table("Quantized files against the float student's own", columns, rows)
+
+
+def _beside_float(benchmark: BenchmarkResult, ratio: Ratio | None) -> Cell:
+    tone = "" if ratio is None or ratio.low > 1 else "bad" if ratio.high < 1 else "weak"
+    return speed_cell(ratio, timing_tone(benchmark) or tone)
+
+
 def _rounds(result: WorkloadResult) -> str:
     """Return how far the rounds agree."""
     return f"rounds {duration(min(result.round_p50_s))} to {duration(max(result.round_p50_s))}"

@@ -19,6 +19,7 @@ SUFFIXES: Mapping[str, str] = {
     "int8_dynamic": "_quantized",
     "int8_static": "_int8",
     "int4": "_q4",
+    "mixed": "_mixed",  # no word of theirs: transformers.js finds it by model_file_name: "model_mixed", dtype: "fp32"
 }  # transformers.js and optimum look for these
 
 

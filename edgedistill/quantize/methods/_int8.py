@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from edgedistill import registry
-from edgedistill.section import MethodOptions, Width
+from edgedistill.quantize.methods._gate import GatedOptions
+from edgedistill.section import Section, Width
 
 if TYPE_CHECKING:
     from edgedistill.quantize.decisions import Decision
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 TARGETS = "edgedistill.targets"
 
 
-class Int8Options(MethodOptions):
-    """Which CPUs the file must be right on, and which layers stay wider or become narrower."""
+class CpuOptions(Section):
+    """Which CPUs the file must be right on."""
 
     cpus: tuple[str, ...] = Field(
         ("host",),
@@ -26,6 +27,11 @@ class Int8Options(MethodOptions):
     reduced_range: Literal["auto", "always", "never"] = Field(
         "auto", description="7-bit codes; auto: where one of the cpus has neither VNNI nor dotprod."
     )
+
+
+class Int8Options(CpuOptions, GatedOptions):
+    """Which CPUs the file must be right on, and which layers stay wider or become narrower."""
+
     granularity: Literal["per_channel", "per_tensor"] = Field(
         "per_channel", description="One scale for each output channel, or one for the whole matrix."
     )
@@ -35,7 +41,7 @@ class Int8Options(MethodOptions):
     embeddings: Width = Field("int8", description="Width of embedding tables; as float32 the file hardly shrinks.")
 
 
-def decide_range(options: Int8Options) -> tuple[bool, str]:
+def decide_range(options: CpuOptions) -> tuple[bool, str]:
     """Return whether codes have 7 bits, and why, in words.
 
     Raises:
@@ -49,7 +55,7 @@ def decide_range(options: Int8Options) -> tuple[bool, str]:
     return False, f"{', '.join(options.cpus)}: int8 dot products do not saturate"
 
 
-def needs(options: Int8Options) -> dict[str, Any]:
+def needs(options: CpuOptions) -> dict[str, Any]:
     """Return what the result depends on besides the options: the range that the cpus ask for."""
     return {"reduced_range": decide_range(options)[0]}
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from edgedistill.quantize.methods import _weight_only
-from edgedistill.section import MethodOptions, Width
+from edgedistill.quantize.methods._gate import GatedOptions
+from edgedistill.section import Width
 
 if TYPE_CHECKING:
     from edgedistill.quantize.decisions import Decision
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 decide_range, needs = _weight_only.decide_range, _weight_only.needs
 
 
-class Options(MethodOptions):
+class Options(GatedOptions):
     """How many columns share a scale, and whether a group has a zero point of its own."""
 
     method: Literal["int4_groupwise"]

@@ -1,0 +1,27 @@
+"""How close to its float student a quantized model must stay, and whether a miss may be mended by other options."""
+
+from pydantic import Field
+
+from edgedistill.section import MethodOptions, Section
+
+
+class Gate(Section):
+    """What must hold on the validation split; of few rows, one may differ.
+
+    Damage by quantization is silent: a file of chance answers loads and runs. So the gate is there unless a recipe
+    writes `gate: null`.
+    """
+
+    min_agreement: float = Field(
+        0.99, gt=0, le=1, description="Least share of validation texts with the float student's top class."
+    )
+    max_metric_loss: float = Field(
+        0.005, ge=0, lt=1, description="Most that the metric may fall below the float student's, where gold exists."
+    )
+
+
+class GatedOptions(MethodOptions):
+    """Options of a method whose damage is measured before anything is exported."""
+
+    gate: Gate | None = Field(Gate(), description="How close to its float student the model must stay; null: anything.")
+    repair: bool = Field(True, description="Where the gate is missed, try other options, one after the other.")
