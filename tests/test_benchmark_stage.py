@@ -245,6 +245,13 @@ def test_teacher_and_artifacts_are_measured_side_by_side(measured: tuple[Benchma
         assert all(result.latency.count >= 3 * 22 and result.latency.p90_s for result in subject.workloads)
         assert subject.memory.imported_median_bytes < subject.memory.peak_median_bytes <= subject.memory.peak_max_bytes
     assert {ratio.median for ratio in teacher.speedup.values()} == {1}
+    assert [subject.name for subject in found.subjects if subject.speedup_float] == ["onnx.dynamic_int8"]
+    for result in float32.workloads:
+        own = next(one for one in int8.workloads if one.workload == result.workload)
+        pairs = zip(result.round_p50_s, own.round_p50_s, strict=True)
+        ratios = sorted(slow_s / quick_s for slow_s, quick_s in pairs)
+        given = int8.speedup_float[result.workload]
+        assert (given.low, given.median, given.high) == pytest.approx((ratios[0], ratios[1], ratios[2]))
     load_of_this_machine = ("waited for a CPU", "other guests took", "was on a CPU", "rounds of batch")
     assert not [told for told in found.validity.reasons if not any(words in told for words in load_of_this_machine)]
     assert BenchmarkResult.model_validate_json(found.model_dump_json()) == found

@@ -58,6 +58,7 @@ def fewest_bytes(layers: Layers, max_kl: float, measure: Measure) -> dict[str, W
     Raises:
         QuantizationError: only the float model holds.
     """
+    measure = _remembered(measure)
     at = dict.fromkeys(layers, 0)  # layer -> which of its forms
     allowed = max_kl  # for the sum of the layers' losses
     while True:
@@ -74,6 +75,19 @@ def fewest_bytes(layers: Layers, max_kl: float, measure: Measure) -> dict[str, W
             raise QuantizationError("no layer can be wider")
     _narrow(layers, at, max_kl, found, measure)
     return _widths(layers, at)
+
+
+def _remembered(measure: Measure) -> Measure:
+    """Return the same, which measures no widths twice: on the way down those of the way up come again."""
+    known: dict[tuple[Width, ...], Measured] = {}
+
+    def once(widths: Mapping[str, Width]) -> Measured:
+        key = tuple(widths.values())  # the layers always stand in the same order
+        if key not in known:
+            known[key] = measure(widths)
+        return known[key]
+
+    return once
 
 
 def _widened(layers: Layers, at: dict[str, int]) -> bool:

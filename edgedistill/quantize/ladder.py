@@ -23,19 +23,12 @@ from edgedistill.values import QuantizationCost, Rung, Sensitivity
 SLACK = 1e-9  # shares of rows are quotients, rounded
 
 
-def _seven_bits_lose(options: MethodOptions) -> str:
+def seven_bits_lose(options: MethodOptions) -> str:
     """Return why seven bits cannot raise what is measured here: they keep a kernel's sums from saturating."""
     method: Any = registry.load(METHODS, options.method)
-    return f"sums are exact in the simulation, where 7 bits can only lose; {method.decide_range(options)[1]}"
-
-
-def _tables_are_wider(options: Any) -> str:
-    """Return why tables do not become wider by 8 bits."""
-    return "" if options.embeddings == "int4" else f"tables are {options.embeddings} already"
-
-
-def _may_help(_options: MethodOptions) -> str:
-    return ""
+    reduced, reason = method.decide_range(options)
+    said = "codes have 7 bits already" if reduced else "sums are exact in the simulation, where 7 bits can only lose"
+    return f"{said} ({reason})"
 
 
 @dataclass(frozen=True)
@@ -44,16 +37,19 @@ class Step:
 
     name: str
     update: Mapping[str, Any] = field(default_factory=dict)
+    replaces: Mapping[str, Any] = field(default_factory=dict)  # a rung only where these options have these values
     exclude: int = 0
-    cannot_help: Callable[[Any], str] = _may_help  # why it is of no use under these options; empty where it may be
+    useless: Callable[[Any], str] | None = None  # why there is no point in trying
 
 
 LADDER = (
     Step("one scale for each output channel", {"granularity": "per_channel"}),
-    Step("7-bit codes", {"reduced_range": "always"}, cannot_help=_seven_bits_lose),
+    Step("7-bit codes", {"reduced_range": "always"}, useless=seven_bits_lose),
+    Step("smoothing 0.5", {"smoothing": 0.5}, replaces={"smoothing": None}),
+    Step("codes chosen together", {"rounding": "gptq"}),
     Step("a zero point for each group", {"symmetric": False}),
     Step("groups of 16 columns", {"group_size": 16}),
-    Step("tables of 8 bits", {"embeddings": "int8"}, cannot_help=_tables_are_wider),
+    Step("tables of 8 bits", {"embeddings": "int8"}, replaces={"embeddings": "int4"}),
     Step("the most sensitive layer float32", exclude=1),
     Step("the 2 most sensitive layers float32", exclude=2),
     Step("the 4 most sensitive layers float32", exclude=4),
@@ -142,21 +138,21 @@ class _Climber:
         say(f"  {told(rung)}")
 
     def _options(self, step: Step) -> MethodOptions | None:
-        """Return the best options with this step's change; None where the method has no such option.
+        """Return the best options with this step's change; None where that changes nothing, or is no option here.
 
         Raises:
-            QuantizationError: the step cannot help; the text says why.
+            QuantizationError: there is no point in trying; the text says why.
         """
         if step.exclude:
             return self._without(step.exclude)
-        options = self.best.options
-        if not step.update.keys() <= type(options).model_fields.keys():
+        own = self.best.options.model_dump()
+        if not step.update.keys() <= own.keys() or step.update.items() <= own.items():
             return None
-        if all(getattr(options, name) == value for name, value in step.update.items()):
-            raise QuantizationError("already so")
-        if reason := step.cannot_help(options):
-            raise QuantizationError(reason)
-        return updated(options, step.update)
+        if not step.replaces.items() <= own.items():
+            return None
+        if step.useless is not None:
+            raise QuantizationError(step.useless(self.best.options))
+        return updated(self.best.options, step.update)
 
     def _without(self, count: int) -> MethodOptions:
         """Return the best options with the most sensitive layers float32; what the recipe overrides stays as it is."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from edgedistill.quantize.methods import _weight_only
-from edgedistill.quantize.methods._gate import GatedOptions
+from edgedistill.quantize.methods._gate import Gate, GatedOptions
 from edgedistill.section import Width
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ class Options(GatedOptions):
         1 << 12, ge=0, description="Linear layers with fewer weights stay float: they save nothing, and rounding costs."
     )
     embeddings: Width = Field("int4", description="Width of embedding tables.")
+    gate: Gate | None = Field(
+        Gate(min_agreement=0.97, max_metric_loss=0.01),
+        description="How close to its float student the model must stay; null: anything. 4 bits cost more than 8.",
+    )
 
     SCHEME: ClassVar[str] = "int4"
 
