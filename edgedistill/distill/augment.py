@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.corpus.duplicates import normalised
+from edgedistill.corpus.pool import normalised
 from edgedistill.distill.neighbours import Neighbours, as_cased
 from edgedistill.errors import DataError
 from edgedistill.files import sha256_of, sha256_of_text
