@@ -16,7 +16,7 @@ from tiny_distill import make_teacher, sealed, teacher_options
 from tiny_models import NAMES
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from edgedistill.corpus.duplicates import normalised
+from edgedistill.corpus.pool import normalised
 from edgedistill.corpus.read import read
 from edgedistill.corpus.stage import collect
 from edgedistill.distill import augment as module
