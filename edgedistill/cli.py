@@ -186,10 +186,14 @@ def plan(recipe: "Recipe", base: Path, out: Path, console: "Console") -> None:
     """Say what a build would run. Tells why, about how long and how large, and what teacher and student weigh."""
     from edgedistill import pipeline, terminal
     from edgedistill.errors import ModelError
+    from edgedistill.models.size_warnings import size_warnings
 
     console.print(terminal.plan_table(pipeline.plan(recipe, base, out)))
     try:
-        console.print(terminal.anatomy_table(pipeline.anatomy(recipe, base)))
+        teacher, student = pipeline.anatomy(recipe, base)
+        console.print(terminal.anatomy_table((teacher, student)))
+        for warning in size_warnings(recipe.student, teacher, student):
+            console.print(f"warning: {warning}", highlight=False, markup=False)
     except ModelError as error:
         console.print(f"models: not known yet, {error}", highlight=False)
 

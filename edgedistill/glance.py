@@ -10,10 +10,10 @@ from textwrap import shorten
 from typing import Any
 
 from edgedistill.errors import DataError, ModelError
-from edgedistill.models.config_json import read_config
+from edgedistill.models.config_json import longest_input, read_config
 from edgedistill.models.resolve import resolve
 from edgedistill.recipe_sections import ModelReference
-from edgedistill.surroundings import head_labels, longest_input
+from edgedistill.surroundings import head_labels
 
 SOURCES = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
 TEXT_NAMES = ("text", "sentence", "content", "review", "comment", "body", "message", "utterance", "question", "title")

@@ -15,9 +15,12 @@ from typing import Any, TypeVar
 from edgedistill import planning, registry
 from edgedistill.corpus.stage import digests
 from edgedistill.distill.mixture import with_best
-from edgedistill.errors import GateError, StageError
+from edgedistill.errors import GateError, ModelError, StageError
 from edgedistill.files import canonical_json, sha256_of_text, write_changed
+from edgedistill.models import resolve
 from edgedistill.models.anatomy import Anatomy
+from edgedistill.models.size_warnings import size_warnings
+from edgedistill.models.student import own_checkpoint
 from edgedistill.planning import PlannedStage
 from edgedistill.progress import say
 from edgedistill.provenance import code_of, host, versions
@@ -37,6 +40,7 @@ from edgedistill.values import (
     StageValue,
     Student,
     Teacher,
+    Tokens,
 )
 
 V = TypeVar("V", bound=StageValue)
@@ -117,14 +121,20 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
     add("signals", "distill", ("distill/signals.py", *shared), (texts, "teacher"), task=recipe.task, versions=trainers)
     said = recipe.distill.model_dump(mode="json", exclude=CONTROLS | BEFORE)
     wanted = recipe.distill.model_dump(mode="json", include=CONTROLS)
+    own = own_checkpoint(recipe.student)
+    add(
+        "tokens", "distill", ("distill/tokens.py", *shared), ("signals",),
+        vocabulary=recipe.student.vocabulary, model=own, licence=getattr(recipe.student, "licence", None),
+        files=None if own is None else resolve.digest(own, base), versions=trainers,
+    )  # fmt: skip
     learners = {"student": recipe.student, "versions": {**trainers, **versions("scikit-learn")}}
     if recipe.distill.search is not None:
         same = {key: value for key, value in said.items() if key not in UNSEARCHED}
         add(
-            "search", "distill", ("distill", *shared), ("signals",),
+            "search", "distill", ("distill", *shared), ("signals", "tokens"),
             search=recipe.distill.search, distill=same, **learners,
         )  # fmt: skip
-    taught = ("signals",) if recipe.distill.search is None else ("signals", "search")
+    taught = ("signals", "tokens") if recipe.distill.search is None else ("signals", "tokens", "search")
     add("student", "distill", ("distill", *shared), taught, distill=said, **learners)
     add("controls", "distill", ("distill", *shared), taught, distill=said, wanted=wanted, **learners)
     for options in recipe.quantize:
@@ -195,7 +205,19 @@ def build(recipe: Recipe, base: Path, out: Path, until: str = "report", *, stric
         named = stages(recipe, base, run)
         where = f"# with every default; relative paths start from {base.absolute()}\n"
         write_changed(run.root / "recipe.yaml", where + dump(recipe))
+        if not run.finished("student", named["student"].needs):
+            _warn_of_sizes(recipe, base)
         return _Build(recipe, base, run, named, strict).until(until)
+
+
+def _warn_of_sizes(recipe: Recipe, base: Path) -> None:
+    """Say before the work begins what about the student's size should be thought over."""
+    try:
+        teacher, student = anatomy(recipe, base)
+    except ModelError:
+        return  # which the stage that needs the model tells with its own words
+    for warning in size_warnings(recipe.student, teacher, student):
+        say(f"warning: {warning}")
 
 
 class _Build:
@@ -216,13 +238,13 @@ class _Build:
 
     def until(self, verb: str) -> Outcome:
         last = VERBS.index(verb)
-        corpus, teacher, signals, search, student, controls = self._distill()
+        corpus, teacher, signals, tokens, search, student, controls = self._distill()
         if last == VERBS.index("distill"):
             return Outcome(self.run.root, None, None)
-        quantized = self._quantize(corpus, signals, student)
+        quantized = self._quantize(corpus, signals, tokens, student)
         if last == VERBS.index("quantize"):
             return Outcome(self.run.root, None, None)
-        artifacts = self._export(corpus, teacher, student, quantized)
+        artifacts = self._export(corpus, teacher, tokens, student, quantized)
         if last == VERBS.index("export"):
             return Outcome(self.run.root, None, None)
         made: dict[str, Any] = {
@@ -232,9 +254,9 @@ class _Build:
         measured = self._benchmark(made)
         if last == VERBS.index("bench"):
             return Outcome(self.run.root, None, measured)
-        return self._report(made, search, measured)
+        return self._report({**made, "tokens": tokens, "search": search}, measured)
 
-    def _distill(self) -> tuple[Corpus, Teacher, Signals, Search | None, Student, Controls]:
+    def _distill(self) -> tuple[Corpus, Teacher, Signals, Tokens, Search | None, Student, Controls]:
         recipe, base = self.recipe, self.base
         kind = registry.load("edgedistill.teachers", recipe.teacher.kind)
         task: Any = recipe.task
@@ -250,31 +272,35 @@ class _Build:
 
             return record(teacher, corpus, task.max_length, folder)
 
+        def retokenize(folder: Path) -> Tokens:
+            from edgedistill.distill.tokens import retokenize
+
+            return retokenize(
+                recipe.student, teacher=teacher, corpus=corpus, signals=signals, max_length=task.max_length, base=base,
+                folder=folder,
+            )  # fmt: skip
+
         def distill(folder: Path) -> Student:
             from edgedistill.distill.stage import distill
 
-            return distill(
-                with_best(recipe.distill, search), recipe.student, teacher=teacher, corpus=corpus, signals=signals,
-                folder=folder,
-            )  # fmt: skip
+            return distill(with_best(recipe.distill, search), recipe.student, **given, folder=folder)
 
         def control(folder: Path) -> Controls:
             from edgedistill.distill.controls import control
 
-            return control(
-                with_best(recipe.distill, search), recipe.student, teacher=teacher, corpus=corpus, signals=signals,
-                folder=folder,
-            )  # fmt: skip
+            return control(with_best(recipe.distill, search), recipe.student, **given, folder=folder)
 
         corpus = self.once("corpus", collect, Corpus)
         self.named = stages(recipe, base, self.run)  # now that the corpus is known
         teacher = self.once("teacher", lambda folder: kind.prepare(recipe.teacher, task, corpus, base, folder), Teacher)
         corpus = self._augment(corpus, teacher)
         signals = self.once("signals", record, Signals)
-        search = self._search(corpus, teacher, signals)
+        tokens = self.once("tokens", retokenize, Tokens)
+        given: dict[str, Any] = {"teacher": teacher, "corpus": corpus, "signals": signals, "tokens": tokens}
+        search = self._search(given)
         student = self.once("student", distill, Student)
         controls = self.once("controls", control, Controls)
-        return corpus, teacher, signals, search, student, controls
+        return corpus, teacher, signals, tokens, search, student, controls
 
     def _augment(self, corpus: Corpus, teacher: Teacher) -> Corpus:
         """Return the corpus that the student learns from: the one given where the recipe asks for no more texts."""
@@ -289,7 +315,7 @@ class _Build:
 
         return self.once("augment", augment, Corpus)
 
-    def _search(self, corpus: Corpus, teacher: Teacher, signals: Signals) -> Search | None:
+    def _search(self, given: Mapping[str, Any]) -> Search | None:
         recipe, options = self.recipe, self.recipe.distill.search
         if options is None:
             return None
@@ -297,18 +323,18 @@ class _Build:
         def search(folder: Path) -> Search:
             from edgedistill.distill.search import search
 
-            return search(
-                options, recipe.distill, recipe.student, teacher=teacher, corpus=corpus, signals=signals, folder=folder
-            )
+            return search(options, recipe.distill, recipe.student, **given, folder=folder)
 
         return self.once("search", search, Search)
 
-    def _quantize(self, corpus: Corpus, signals: Signals, student: Student) -> dict[str, QuantizedModel]:
+    def _quantize(
+        self, corpus: Corpus, signals: Signals, tokens: Tokens, student: Student
+    ) -> dict[str, QuantizedModel]:
         def make(options: Any) -> Callable[[Path], QuantizedModel]:
             def quantize(folder: Path) -> QuantizedModel:
                 from edgedistill.quantize.stage import quantize
 
-                return quantize(options, student=student, corpus=corpus, signals=signals, folder=folder)
+                return quantize(options, student=student, corpus=corpus, signals=signals, tokens=tokens, folder=folder)
 
             return quantize
 
@@ -318,8 +344,9 @@ class _Build:
         }
 
     def _export(
-        self, corpus: Corpus, teacher: Teacher, student: Student, quantized: Mapping[str, QuantizedModel]
-    ) -> dict[str, Artifact]:
+        self, corpus: Corpus, teacher: Teacher, tokens: Tokens, student: Student,
+        quantized: Mapping[str, QuantizedModel],
+    ) -> dict[str, Artifact]:  # fmt: skip
         recipe = self.recipe
 
         def make(options: Any) -> Callable[[Path], Artifact]:
@@ -328,8 +355,8 @@ class _Build:
 
                 return export(
                     options, title=f"{recipe.name}-{recipe.version}", licence=recipe.licence,
-                    recipe_sha256=recipe_sha256(recipe), teacher=teacher, corpus=corpus, student=student,
-                    quantized=quantized, folder=folder,
+                    recipe_sha256=recipe_sha256(recipe), teacher=teacher, corpus=corpus, tokens=tokens,
+                    student=student, quantized=quantized, folder=folder,
                 )  # fmt: skip
 
             return export
@@ -346,11 +373,11 @@ class _Build:
 
         return self.once("benchmark", benchmark, BenchmarkResult)
 
-    def _report(self, made: Mapping[str, Any], search: Search | None, measured: BenchmarkResult) -> Outcome:
+    def _report(self, made: Mapping[str, Any], measured: BenchmarkResult) -> Outcome:
         def report(folder: Path) -> Report:
             from edgedistill.report.stage import report
 
-            return report(self.recipe, **made, search=search, benchmark=measured, folder=folder)
+            return report(self.recipe, **made, benchmark=measured, folder=folder)
 
         written = self.once("report", report, Report)
         missed = [line for line in written.budget if line.verdict == "FAIL"]

@@ -5,13 +5,14 @@ from multiplications: a rough guess, said to be one, so that nobody starts a nig
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgedistill import registry
 from edgedistill.distill.mixture import mixtures
 from edgedistill.files import size_of
+from edgedistill.models import student
 from edgedistill.models.anatomy import Anatomy, layers_of, of_encoder
 from edgedistill.models.config_json import read_config
 from edgedistill.recipe import Recipe
@@ -56,28 +57,41 @@ def anatomy(recipe: Recipe, base: Path, cache: Path) -> tuple[Anatomy, ...]:
     config = read_config(folder)
     classes = len(task.labels or config.get("id2label") or (0, 1))
     teacher = of_encoder("teacher", config, layers_of(config), classes, task.max_length)
-    kind = registry.load("edgedistill.models.students", recipe.student.kind)
-    return teacher, kind.anatomy(recipe.student, config, classes, task.max_length)
+    return teacher, _student(recipe, config, classes, base, cache)
+
+
+def _student(recipe: Recipe, config: Mapping[str, Any], classes: int, base: Path, cache: Path) -> Anatomy:
+    """Count the student; where its vocabulary depends on texts that nobody has read, as large as it can become."""
+    from edgedistill.models.resolve import resolve
+
+    task: Any = recipe.task
+    reference = student.own_checkpoint(recipe.student)
+    start = config if reference is None else read_config(resolve(reference, base, cache / "student"))
+    tokens = student.most_tokens(recipe.student, start)
+    counted = student.anatomy(recipe.student, {**start, "vocab_size": tokens}, classes, task.max_length)
+    upper_bound = f"student, with at most {tokens:,} tokens"
+    return counted if recipe.student.vocabulary is None else replace(counted, name=upper_bound)
 
 
 def guesses(recipe: Recipe, base: Path, models: tuple[Anatomy, ...]) -> dict[str, tuple[float, int]]:
     """Return rough seconds and bytes by stage name, for a machine of two cores."""
-    teacher, student = models
+    teacher, made = models
     data = _data_bytes(recipe, base)
     tokens, rows = data / BYTES_PER_TOKEN, data / BYTES_PER_TEXT
     fit, augment, search = getattr(recipe.teacher, "fit", None), recipe.distill.augment, recipe.distill.search
     reading = tokens * teacher.flops_per_token / FLOPS_PER_S
     grown = 1 + (augment.copies if augment else 0)
     epoch = grown * (
-        3 * tokens * student.flops_per_token / FLOPS_PER_S
-        + rows / recipe.distill.batch_size * student.parameters / UPDATED_PARAMETERS_PER_S
+        3 * tokens * made.flops_per_token / FLOPS_PER_S
+        + rows / recipe.distill.batch_size * made.parameters / UPDATED_PARAMETERS_PER_S
     )
     learning = epoch * recipe.distill.epochs
     found = {
         "corpus": (SMALL_S, data),
         "teacher": (3 * reading * fit.epochs + SMALL_S if fit else SMALL_S, teacher.weights_bytes * (2 if fit else 1)),
         "signals": (grown * reading + SMALL_S, round(grown * (4 * tokens + 32 * rows))),
-        "student": (learning + SMALL_S, student.weights_bytes),
+        "tokens": (SMALL_S, round(grown * (4 * tokens + 8 * rows))),
+        "student": (learning + SMALL_S, made.weights_bytes),
         "controls": (learning + SMALL_S, round(16 * rows)),
         "benchmark": (BENCHMARK_S, round(16 * rows)),
         "report": (SMALL_S, 10**6),
@@ -88,9 +102,9 @@ def guesses(recipe: Recipe, base: Path, models: tuple[Anatomy, ...]) -> dict[str
         trials = len(mixtures(search, recipe.distill.losses))
         found["search"] = (trials * search.epochs * epoch + SMALL_S, BYTES_PER_TRIAL * trials)
     for options in recipe.quantize:
-        found[f"quantize-{options.method}"] = (SMALL_S, student.weights_bytes // 4)
+        found[f"quantize-{options.method}"] = (SMALL_S, made.weights_bytes // 4)
     for layout in recipe.export:
-        size = teacher.weights_bytes + student.weights_bytes * (4 + len(recipe.quantize)) // 4
+        size = teacher.weights_bytes + made.weights_bytes * (4 + len(recipe.quantize)) // 4
         found[f"export-{layout.format}"] = (2 * SMALL_S, size)
     return found
 

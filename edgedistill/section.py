@@ -1,9 +1,9 @@
 """Section: what every part of a recipe has in common."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -32,10 +32,31 @@ class SourceOptions(Section):
     source: str
 
 
+class VocabularyOptions(Section):
+    """Which tokens the student keeps: those that the training texts need, and the parts of all others."""
+
+    size: int | None = Field(None, ge=1, description="Most tokens kept, the most frequent ones; null sets no limit.")
+    min_count: int = Field(
+        1, ge=0, description="Fewest times that a kept token stands in the training texts; 0 fills up to size."
+    )
+
+    @model_validator(mode="after")
+    def _drops_something(self) -> Self:
+        if self.size is None and self.min_count == 0:
+            raise ValueError("min_count: 0 without size keeps every token; give one of them, or leave vocabulary out")
+        return self
+
+
 class StudentOptions(Section):
     """The shape of the small model; one file of `models/students/` each."""
 
     kind: str
+    vocabulary: VocabularyOptions | None = Field(
+        None, description="Drop tokens that the training texts do not need; null keeps the whole vocabulary."
+    )
+    embedding_rank: int | None = Field(
+        None, ge=1, description="Store the token table as (vocabulary, rank) times (rank, width); null keeps it whole."
+    )
     TASKS: ClassVar[frozenset[str]] = frozenset()  # tasks this kind of student can do
     TRAINING: ClassVar[Mapping[str, Any]] = {}  # what the distill section says for this kind unless the recipe does
 

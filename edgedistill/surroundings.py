@@ -8,7 +8,7 @@ import json
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -18,19 +18,15 @@ from typing import Any
 from edgedistill import recipe_file, registry
 from edgedistill.corpus.sources._file import existing
 from edgedistill.errors import DataError, ModelError
-from edgedistill.models.config_json import has_head, labels_in, read_config
+from edgedistill.models.config_json import has_head, labels_in, longest_input, read_config
 from edgedistill.models.resolve import PICKLES, resolve
+from edgedistill.models.student import anatomy, most_tokens, own_checkpoint
 from edgedistill.recipe import Recipe
 from edgedistill.recipe_sections import BenchmarkOptions, DataOptions, ModelReference
 
 Found = Iterator[tuple[str, str]]
 TARGETS = "edgedistill.targets"
 MOST_LABELS_SHOWN = 10
-POSITIONS_AFTER_PADDING = {
-    "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
-    "xlm-roberta", "xlm-roberta-xl", "xmod",
-}  # fmt: skip
-"""Kinds of model that number their tokens from the padding's id + 1, as RoBERTa did in fairseq."""
 
 
 def load(file: Path) -> Recipe:
@@ -53,6 +49,8 @@ def problems(sections: Mapping[str, Any], base: Path) -> Found:
         yield from _data_problems(sections["data"], base)
     if "teacher" in sections:
         yield from _teacher_problems(sections["teacher"], sections.get("task"), sections.get("student"), base)
+    if "student" in sections:
+        yield from _own_start_problems(sections["student"], sections.get("task"), base)
     if "benchmark" in sections:
         yield from _target_problems(sections["benchmark"])
 
@@ -69,17 +67,6 @@ def head_labels(config: dict[str, Any]) -> tuple[str, ...] | None:
         raise ModelError(
             "config.json does not number its labels from 0 in id2label; mend it, or fetch the checkpoint again"
         ) from None
-
-
-def longest_input(config: dict[str, Any]) -> int | None:
-    """Return the most tokens that a checkpoint has positions for; None where its config.json sets no limit."""
-    positions = config.get("max_position_embeddings")
-    if not isinstance(positions, int) or positions < 1 or config.get("position_biased_input") is False:
-        return None  # the last: DeBERTa's relative positions go on for ever
-    if config.get("model_type") not in POSITIONS_AFTER_PADDING:
-        return positions
-    padding = config.get("pad_token_id")
-    return positions - (padding if isinstance(padding, int) else 1) - 1
 
 
 def listed(labels: Sequence[str]) -> str:
@@ -107,27 +94,47 @@ def _data_problems(data: DataOptions, base: Path) -> Found:
 
 def _teacher_problems(teacher: Any, task: Any, student: Any, base: Path) -> Found:
     reference = getattr(teacher, "model", None)
-    if not isinstance(reference, ModelReference) or reference.hub is not None:
+    config = yield from _config_at("teacher.model", reference, base)
+    if config is None:
         return
+    if teacher.fit is None:
+        yield from _head_problems(head_labels(config), None if task is None else task.labels)
+    if task is not None and student is not None and own_checkpoint(student) is None:
+        yield from _student_problems(student, config, task.max_length, "teacher.model")
+    yield from _length_problems(config, task, "teacher")
+
+
+def _own_start_problems(student: Any, task: Any, base: Path) -> Found:
+    """Yield what is wrong with the checkpoint that a student starts from instead of the teacher's."""
+    config = yield from _config_at("student.model", own_checkpoint(student), base)
+    if config is not None and task is not None:
+        yield from _student_problems(student, config, task.max_length, "student.model")
+        yield from _length_problems(config, task, "student")
+
+
+def _config_at(key: str, reference: Any, base: Path) -> Generator[tuple[str, str], None, dict[str, Any] | None]:
+    """Yield what is wrong with a checkpoint, and return its config.json; None where it is not known here."""
+    if not isinstance(reference, ModelReference) or reference.hub is not None:
+        return None
     place = next(name for name in ("path", "package", "archive") if getattr(reference, name) is not None)
     try:
         config = _archived_config(reference, base) if place == "archive" else _config_of(resolve(reference, base, base))
-        known = head_labels(config)
+        head_labels(config)
     except ModelError as error:
-        yield f"teacher.model.{place}", str(error)
-        return
+        yield f"{key}.{place}", str(error)
+        return None
     except OSError as error:
-        yield f"teacher.model.{place}", f"{error.filename} cannot be read ({error.strerror}); mend that, or the name"
-        return
-    if teacher.fit is None:
-        yield from _head_problems(known, None if task is None else task.labels)
-    if task is not None and student is not None:
-        yield from _student_problems(student, config, task.max_length)
+        yield f"{key}.{place}", f"{error.filename} cannot be read ({error.strerror}); mend that, or the name"
+        return None
+    return config
+
+
+def _length_problems(config: dict[str, Any], task: Any, whose: str) -> Found:
     longest = longest_input(config)
     if task is not None and longest is not None and task.max_length > longest:
         yield (
             "task.max_length",
-            f"{task.max_length} tokens are more than the {longest} that the teacher has positions for; "
+            f"{task.max_length} tokens are more than the {longest} that the {whose} has positions for; "
             f"write {longest} or less",
         )
 
@@ -145,17 +152,16 @@ def _config_of(folder: Path) -> dict[str, Any]:
     return read_config(folder)
 
 
-def _student_problems(student: Any, config: dict[str, Any], max_length: int) -> Found:
-    """Yield what keeps the student from being made of this teacher, as counting it shows."""
-    kind = registry.load("edgedistill.models.students", student.kind)
+def _student_problems(student: Any, config: dict[str, Any], max_length: int, start: str) -> Found:
+    """Yield what keeps the student from being made of the checkpoint that the key `start` names, as counting shows."""
     try:
-        kind.anatomy(student, config, 2, max_length)
+        anatomy(student, {**config, "vocab_size": most_tokens(student, config)}, 2, max_length)
     except ModelError as error:
         key, _, text = str(error).partition(": ")  # the error begins with the key that it is about
         yield key, text
     except (AttributeError, KeyError) as error:
         yield (
-            "teacher.model",
+            start,
             f"config.json does not say all sizes of a text encoder ({error}); name another checkpoint",
         )
 
@@ -201,7 +207,7 @@ def _archived_config(reference: ModelReference, base: Path) -> dict[str, Any]:
         raise ModelError(f"{file} cannot be looked into ({shorten(str(error), 300)}); fetch it again") from error
     place = f"folder {folder!r} of {file}"
     if not names:
-        raise ModelError(f"{file} has no folder {folder!r}; name one that it has as teacher.model.folder")
+        raise ModelError(f"{file} has no folder {folder!r}; name one that it has as folder")
     if text is None:
         raise ModelError(f"{place} has no config.json; name the folder of a transformers checkpoint")
     beside = sorted(name for name in names if "/" not in name)

@@ -11,7 +11,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from finished_build import Finished
 
-    from edgedistill.values import Corpus, Signals, Teacher
+    from edgedistill.values import Corpus, Signals, Teacher, Tokens
 
 FOREIGN = ("HF_", "HUGGING", "TRANSFORMERS_", "ACCELERATE_", "TORCH", "ORT_", "MPL", "EDGEDISTILL")
 for name in [name for name in os.environ if name.startswith(FOREIGN)]:
@@ -84,3 +84,13 @@ def signals(tmp_path_factory: pytest.TempPathFactory, corpus: "Corpus", teacher:
     from tiny_distill import make_signals
 
     return make_signals(tmp_path_factory.mktemp("signals"), teacher, corpus)
+
+
+@pytest.fixture(scope="session")
+def tokens(
+    tmp_path_factory: pytest.TempPathFactory, corpus: "Corpus", teacher: "Teacher", signals: "Signals"
+) -> "Tokens":
+    """The corpus as a student reads it that reads as the teacher does; not to be changed."""
+    from tiny_distill import make_tokens
+
+    return make_tokens(tmp_path_factory.mktemp("tokens"), teacher, corpus, signals)

@@ -16,13 +16,14 @@ from edgedistill import pipeline
 from edgedistill.cli import main
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
-from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher
+from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher, Tokens
 
 ROOT = Path(__file__).parent.parent
 VALUES = {
     "corpus": Corpus,
     "teacher": Teacher,
     "signals": Signals,
+    "tokens": Tokens,
     "student": Student,
     "controls": Controls,
     "quantize-dynamic_int8": QuantizedModel,

@@ -20,6 +20,7 @@ from edgedistill.values import (
     Epoch,
     Evaluation,
     Overlap,
+    OwnStart,
     Parity,
     ParityCheck,
     QuantizedModel,
@@ -31,6 +32,8 @@ from edgedistill.values import (
     StageValue,
     Student,
     Teacher,
+    Tokens,
+    TokenSplit,
     Training,
     Trial,
     Variant,
@@ -204,11 +207,15 @@ def evidence(
             splits={"train": signal}, tokenizer_sha256=digest(4), pad_token_id=0,
             teacher_weights_sha256=digest(2), metrics={}, seconds=75.0, rows=9400,
         ),
+        tokens=Tokens(
+            tokenizer=PurePosixPath("tokenizer"), tokenizer_sha256=digest(4), pad_token_id=0, splits={}, start=None,
+            kept=None, vocabulary=30_522, whole_vocabulary=30_522, seen_in_train=12_318,
+        ),
         student=Student(
             kind="static", checkpoint=PurePosixPath("checkpoint"), initialised_from="the teacher's token embeddings",
             parameters=7_814_000, weights_bytes=31_260_000, flops_per_token=514, training=training(),
             preflight=(Check(name="teacher against itself", value=0.0, limit="0 to 1e-6", explanation="equal inputs"),),
-            evaluation=evaluation(splits, 0.802), weights_sha256=digest(5),
+            evaluation=evaluation(splits, 0.802), weights_sha256=digest(5), size_warnings=(),
         ),
         controls=Controls(
             baselines=(
@@ -280,4 +287,26 @@ def nasty_evidence() -> Evidence:
         update={"baselines": (), "no_teacher": None, "no_teacher_training": None, "skipped": "distill.controls is off"}
     )
     place(controls, "controls")
-    return replace(made, controls=controls)
+    tokens = made.tokens.model_copy(
+        update={
+            "kept": PurePosixPath("kept.npy"), "vocabulary": 12_380,
+            "splits": {split: token_split() for split in ("train", *splits)},
+            "start": OwnStart(
+                checkpoint=PurePosixPath("checkpoint"), source=NASTY, licence="MIT",
+                weights_sha256=digest(7),
+            ),
+        }
+    )  # fmt: skip
+    place(tokens, "tokens")
+    student = made.student.model_copy(update={"size_warnings": (f"the student is {NASTY}",)})
+    place(student, "student")
+    return replace(made, controls=controls, tokens=tokens, student=student)
+
+
+def token_split() -> TokenSplit:
+    """Return a split that a student with fewer tokens reads."""
+    return TokenSplit(
+        rows=1000, token_ids=PurePosixPath("token_ids"), offsets=PurePosixPath("offsets"), tokens_per_text=27.7,
+        whole_tokens_per_text=27.0, teacher_tokens_per_text=26.5, unknown_share=0.012, whole_unknown_share=0.0,
+        identical_rows=672, proven_rows=650,
+    )  # fmt: skip

@@ -110,6 +110,7 @@ def make_student(folder: Path, model: LoadedModel) -> Student:
         kind="static", checkpoint="checkpoint", initialised_from="nothing", parameters=1, weights_bytes=1,
         flops_per_token=1, training=trained, preflight=(),
         evaluation=evaluation(folder, lambda split: in_length_order(model, TEXTS[split], 16)), weights_sha256=SHA,
+        size_warnings=(),
     )  # fmt: skip
     return place(student, folder)
 

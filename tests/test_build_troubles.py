@@ -37,6 +37,7 @@ def fill(disk: Path, leave_bytes: int) -> Path:
     [
         ("teacher", "distill", 200_000),
         ("signals", "distill", 20_000),
+        ("tokens", "distill", 10_000),
         ("student", "distill", 20_000),
         ("quantize-dynamic_int8", "quantize", 4_000),
         ("export-onnx", "export", 200_000),
@@ -177,7 +178,7 @@ def spoil(name: str) -> Callable[[Path], None]:
         ("one_class", 1, r"has only the label 'positive'; it needs rows of at least two labels"),
         ("unknown_label", 1, r"'lukewarm'"),
         ("no_file", 2, r"other\.jsonl"),
-        ("no_teacher", 2, r"teacher is not a directory; teacher\.model must name one"),
+        ("no_teacher", 2, r"teacher is not a directory; name one"),
         ("wrong_encoding", 1, r"train\.jsonl.*UTF-8"),
         ("no_rows", 2, r"other\.jsonl"),
     ],

@@ -9,19 +9,28 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from tiny_artifact import LABELS
-from tiny_distill import DISTILL, make_corpus, make_signals, make_teacher, rewritten, sealed, teacher_options
+from tiny_distill import (
+    DISTILL,
+    STATIC,
+    make_corpus,
+    make_signals,
+    make_teacher,
+    make_tokens,
+    rewritten,
+    sealed,
+    teacher_options,
+)
 from tiny_models import write_model
 
 from edgedistill.corpus.read import read
 from edgedistill.distill import controls as module
 from edgedistill.distill.controls import control
 from edgedistill.distill.stage import distill, make_student
-from edgedistill.models.students import layers, static
+from edgedistill.models.students import layers
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Controls, Corpus, Evaluation, Signals, Teacher
 
-STATIC = static.Options(kind="static", dimensions=16, hidden_size=8)
 EVALUATED = ("test", "challenge.other")
 
 
@@ -34,7 +43,9 @@ def controls_of(
     student: Any = STATIC,
 ) -> Controls:
     folder.mkdir(parents=True, exist_ok=True)
-    return sealed(folder, control(options, student, teacher=teacher, corpus=corpus, signals=signals, folder=folder))
+    values = {"teacher": teacher, "corpus": corpus, "signals": signals}
+    tokens = make_tokens(folder / "tokens", **values, student=student)
+    return sealed(folder, control(options, student, **values, tokens=tokens, folder=folder))
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +236,9 @@ def test_a_further_seed_is_the_student_and_the_twin_that_this_seed_would_have_gi
     (repeat,) = both.repeats
     other = DISTILL.model_copy(update={"seed": DISTILL.seed + 1})
     (tmp_path / "student").mkdir()
-    student = distill(other, STATIC, teacher=teacher, corpus=corpus, signals=signals, folder=tmp_path / "student")
+    values = {"teacher": teacher, "corpus": corpus, "signals": signals}
+    tokens = make_tokens(tmp_path / "tokens", **values)
+    student = distill(other, STATIC, **values, tokens=tokens, folder=tmp_path / "student")
     twin = controls_of(tmp_path / "twin", teacher, corpus, signals, other)
     assert repeat.seed == DISTILL.seed + 1
     for split in EVALUATED:

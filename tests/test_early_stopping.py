@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny_build import write_encoder
-from tiny_distill import DISTILL, make_teacher, rewritten, sealed, teacher_options
+from tiny_distill import DISTILL, STATIC, make_teacher, make_tokens, rewritten, sealed, teacher_options
 
 from edgedistill.corpus import read as reading
 from edgedistill.distill import controls, stage
-from edgedistill.models.students import static
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Corpus, Signals, Teacher
 
-STATIC = static.Options(kind="static", dimensions=16, hidden_size=8)
 OPTIONS = DISTILL.model_copy(update={"epochs": 3})
 MEASURED_ON = ("test", "challenge.other", "calibration")
 Learner = Callable[[Path, Teacher, Corpus, Signals], bytes]
@@ -27,13 +25,15 @@ Learner = Callable[[Path, Teacher, Corpus, Signals], bytes]
 
 def student(folder: Path, teacher: Teacher, corpus: Corpus, signals: Signals) -> bytes:
     """Return the weights of a student."""
-    made = stage.distill(OPTIONS, STATIC, teacher=teacher, corpus=corpus, signals=signals, folder=folder)
+    tokens = make_tokens(folder / "tokens", teacher, corpus, signals)
+    made = stage.distill(OPTIONS, STATIC, teacher=teacher, corpus=corpus, signals=signals, tokens=tokens, folder=folder)
     return (folder / made.checkpoint / "model.safetensors").read_bytes()
 
 
 def without_teacher(folder: Path, teacher: Teacher, corpus: Corpus, signals: Signals) -> bytes:
     """Return what the student without a teacher says, which its weights decide."""
-    made = controls.control(OPTIONS, STATIC, teacher=teacher, corpus=corpus, signals=signals, folder=folder)
+    values = {"teacher": teacher, "corpus": corpus, "signals": signals}
+    made = controls.control(OPTIONS, STATIC, **values, tokens=make_tokens(folder / "tokens", **values), folder=folder)
     assert made.no_teacher is not None
     return (folder / made.no_teacher.logits["test"]).read_bytes()
 
@@ -84,7 +84,7 @@ def test_a_learner_that_stops_on_the_test_split_is_seen(
     name: str, teacher: Teacher, corpus: Corpus, signals: Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def looking_at_test(real: Any) -> Any:
-        return lambda value, split: real(value, "test" if split == "validation" else split)
+        return lambda value, split, *more: real(value, "test" if split == "validation" else split, *more)
 
     for module in (stage, controls):
         monkeypatch.setattr(module, "SplitSignals", looking_at_test(SplitSignals))

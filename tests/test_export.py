@@ -253,7 +253,7 @@ def test_another_process_writes_the_same_bytes(finished: Finished, artifact: Art
 def exported(finished: Finished, folder: Path, **settings: Any) -> Artifact:
     """Run the stage on the finished build's values."""
     folder.mkdir()
-    values = {name: finished.value(name) for name in ("teacher", "corpus", "student")}
+    values = {name: finished.value(name) for name in ("teacher", "corpus", "tokens", "student")}
     return exporting.export(
         LAYOUT.Options(format="onnx", **settings), title="tiny-0.1.0", licence="MIT", recipe_sha256="0" * 64, **values,
         quantized={"dynamic_int8": finished.value("quantize-dynamic_int8")}, folder=folder,

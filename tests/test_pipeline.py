@@ -26,7 +26,8 @@ BENCHMARK = {"benchmark"} | REPORT
 EXPORT = {"export-onnx"} | BENCHMARK
 QUANTIZE = {"quantize-dynamic_int8"} | EXPORT
 STUDENT = {"student", "controls"} | QUANTIZE
-TEACHER = {"teacher", "signals"} | STUDENT
+TOKENS = {"tokens"} | STUDENT
+TEACHER = {"teacher", "signals"} | TOKENS
 ALL = {"corpus"} | TEACHER
 
 
@@ -53,6 +54,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("distill: {epochs: 6", "distill: {search: {}, epochs: 6", STUDENT),
         ("distill: {epochs: 6", "distill: {augment: {}, epochs: 6", {"signals"} | STUDENT),
         ("student: {kind: static, dimensions: 16", "student: {kind: static, dimensions: 24", STUDENT),
+        ("student: {kind: static, dim", "student: {kind: static, embedding_rank: 8, dim", STUDENT),
+        ("student: {kind: static, dim", "student: {kind: static, vocabulary: {min_count: 2}, dim", TOKENS),
+        ("student: {kind: static, dim", "student: {kind: static, vocabulary: {size: 99}, dim", TOKENS),
         ("min_weights: 1", "min_weights: 2", QUANTIZE),
         ("min_weights: 1", "min_weights: 1, reduced_range: always", QUANTIZE),
         ("student:", "export: [{format: onnx, opset: 19}]\nstudent:", EXPORT),
@@ -147,8 +151,9 @@ MODULES = {
     "teacher": ["teachers/transformers.py"],
     "augment": ["distill/augment.py"],
     "signals": ["distill/signals.py"],
+    "tokens": ["distill/tokens.py"],
     "search": ["distill/search.py"],
-    "student": ["distill/stage.py", "models/students/static.py", "models/students/layers.py"],
+    "student": ["distill/stage.py", *(f"models/students/{name}.py" for name in ("layers", "pretrained", "static"))],
     "controls": ["distill/controls.py"],
     "quantize-dynamic_int8": ["quantize/stage.py", "quantize/methods/dynamic_int8.py"],
     "export-onnx": ["export/stage.py", "export/formats/onnx.py", "runtimes/onnxruntime.py"],

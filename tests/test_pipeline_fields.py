@@ -46,6 +46,8 @@ OTHER: dict[str, Any] = {
     "data.split.salt": "another",
     "student": {"kind": "layers", "layers": 1},
     "distill.averaging": 0.99,
+    "student.vocabulary": {"min_count": 2},
+    "student.embedding_rank": 8,
     "distill.mixed_precision": "bf16",
     "distill.losses": [{"loss": "forward_kl"}],
     "distill.search.temperatures": [3.0],

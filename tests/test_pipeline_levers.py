@@ -37,8 +37,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_they_stand_where_they_are_needed_and_only_where_they_are_asked_for(written: Path) -> None:
-    assert list(named(written.parent, BOTH))[:7] == [
-        "corpus", "teacher", "augment", "signals", "search", "student", "controls",
+    assert list(named(written.parent, BOTH))[:8] == [
+        "corpus", "teacher", "augment", "signals", "tokens", "search", "student", "controls",
     ]  # fmt: skip
     assert not {"augment", "search"} & named(written.parent, RECIPE).keys()
     off = RECIPE.replace("distill: {epochs: 6", "distill: {search: null, augment: null, epochs: 6")
@@ -54,9 +54,9 @@ def test_they_stand_where_they_are_needed_and_only_where_they_are_asked_for(writ
         ("epochs: 4", "epochs: 4, patience: 9", LEARNERS),
         ("epochs: 4", "epochs: 4, seed: 9", {"search"} | LEARNERS),
         ("epochs: 4", "epochs: 4, controls: false", {"controls", "benchmark", "report"}),
-        ("copies: 1", "copies: 2", {"augment", "signals", "search"} | LEARNERS),
-        ("fit: {method: full, epochs: 3", "fit: {method: full, epochs: 2", {"teacher", "augment", "signals", "search"}
-         | LEARNERS),
+        ("copies: 1", "copies: 2", {"augment", "signals", "tokens", "search"} | LEARNERS),
+        ("fit: {method: full, epochs: 3", "fit: {method: full, epochs: 2",
+         {"teacher", "augment", "signals", "tokens", "search"} | LEARNERS),
     ],
 )  # fmt: skip
 def test_a_changed_line_runs_again_what_depends_on_it_and_nothing_else(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from finished_build import Finished
+from tiny_artifact import write_checkpoint
 from tiny_build import HEADED_RECIPE, RECIPE, write_headed_recipe, write_recipe
 
 from edgedistill import pipeline, planning
@@ -28,8 +29,8 @@ def planned(file: Path, out: Path) -> dict[str, planning.PlannedStage]:
 def test_a_first_plan_guesses_every_stage_and_writes_nothing(recipe: Path, tmp_path: Path) -> None:
     stages = planned(recipe, tmp_path / "runs")
     assert list(stages) == [
-        "corpus", "teacher", "signals", "student", "controls", "quantize-dynamic_int8", "export-onnx", "benchmark",
-        "report",
+        "corpus", "teacher", "signals", "tokens", "student", "controls", "quantize-dynamic_int8", "export-onnx",
+        "benchmark", "report",
     ]  # fmt: skip
     for stage in stages.values():
         assert not stage.finished
@@ -147,3 +148,24 @@ def test_a_teacher_that_is_not_there_is_told(tmp_path: Path) -> None:
     file.write_text(RECIPE, encoding="utf-8")
     with pytest.raises(ModelError, match="teacher is not a directory"):
         pipeline.anatomy(load(file), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [("vocabulary: {size: 50}", 50), ("vocabulary: {min_count: 1}", 128), ("vocabulary: null", 128)],
+)
+def test_a_trimmed_student_is_counted_as_large_as_it_can_become(tmp_path: Path, options: str, most: int) -> None:
+    file = write_recipe(tmp_path, RECIPE.replace("hidden_size: 8}", f"hidden_size: 8, {options}}}"))
+    _, student = pipeline.anatomy(load(file), tmp_path)
+    assert student.vocab_size == most
+    assert student.parameters == most * 16 + 16 * 8 + 8 + 8 * 2 + 2
+    assert student.name == ("student" if "null" in options else f"student, with at most {most} tokens")
+
+
+def test_a_students_own_checkpoint_is_counted(tmp_path: Path) -> None:
+    own = "student: {kind: pretrained, licence: MIT, model: {path: headed}, embedding_rank: 8}"
+    file = write_recipe(tmp_path, RECIPE.replace("student: {kind: static, dimensions: 16, hidden_size: 8}", own))
+    write_checkpoint(tmp_path / "headed")
+    teacher, student = pipeline.anatomy(load(file), tmp_path)
+    assert student.parameters == counted(tmp_path / "headed") - 128 * 64 + 8 * (128 + 64)
+    assert student.layers == teacher.layers == 2

@@ -10,29 +10,28 @@ import pytest
 import torch
 from tiny_artifact import LABELS
 from tiny_build import write_encoder
-from tiny_distill import DISTILL, make_teacher, sealed, teacher_options
+from tiny_distill import DISTILL, STATIC, make_teacher, sealed, teacher_options
 
 from edgedistill.distill import preflight
 from edgedistill.distill.preflight import check
 from edgedistill.distill.stage import make_student
 from edgedistill.errors import StageError, TrainingError
 from edgedistill.models.load import load_classifier, load_tokenizer
-from edgedistill.models.students import layers, static
+from edgedistill.models.students import layers
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
-from edgedistill.values import Check, Corpus, Signals, Teacher
+from edgedistill.values import Check, Corpus, Signals, Teacher, Tokens
 
 CHECKS = ["row_hashes", "token_ids", "live_teacher", "teacher_against_itself", "loss_terms", "one_batch_overfits"]
-STATIC = static.Options(kind="static", dimensions=16, hidden_size=8)
 
 
 class Setting:
     """What the checks look at; each part may be replaced by a broken one."""
 
-    def __init__(self, folder: Path, teacher: Teacher, corpus: Corpus, signals: Signals) -> None:
+    def __init__(self, folder: Path, teacher: Teacher, corpus: Corpus, signals: Signals, tokens: Tokens) -> None:
         shutil.copytree(signals.folder, folder / "signals")
         self.folder, self.start = folder, teacher.path(teacher.checkpoint)
-        self.corpus, self.signals = corpus, sealed(folder / "signals", signals)
+        self.corpus, self.signals, self.tokens = corpus, sealed(folder / "signals", signals), tokens
         self.student = self.made(STATIC)
         self.teacher: Any = load_classifier(self.start)
         self.tokenizer = load_tokenizer(self.start)
@@ -49,13 +48,13 @@ class Setting:
 
     def checked(self) -> dict[str, Check]:
         """Run the checks."""
-        found = check(self.student, self.teacher, self.tokenizer, self.options, self.corpus, self.signals)
+        found = check(self.student, self.teacher, self.tokenizer, self.options, self.corpus, self.signals, self.tokens)
         return {one.name: one for one in found}
 
 
 @pytest.fixture
-def sound(tmp_path: Path, teacher: Teacher, corpus: Corpus, signals: Signals) -> Setting:
-    return Setting(tmp_path, teacher, corpus, signals)
+def sound(tmp_path: Path, teacher: Teacher, corpus: Corpus, signals: Signals, tokens: Tokens) -> Setting:
+    return Setting(tmp_path, teacher, corpus, signals, tokens)
 
 
 def test_a_sound_distillation_passes_and_says_what_was_measured(sound: Setting) -> None:

@@ -37,7 +37,7 @@ def made(finished: Finished, folder: Path, **settings: Any) -> QuantizedModel:
     options = registry.load("edgedistill.quantize.methods", "dynamic_int8").Options(
         method="dynamic_int8", **({"min_weights": 1} | settings)
     )
-    values = {name: finished.value(name) for name in ("student", "corpus", "signals")}
+    values = {name: finished.value(name) for name in ("student", "corpus", "signals", "tokens")}
     return quantize(options, **values, folder=folder)
 
 

@@ -62,6 +62,7 @@ def write(made: Evidence, folder: Path) -> Report:
         corpus=made.corpus,
         teacher=made.teacher,
         signals=made.signals,
+        tokens=made.tokens,
         student=made.student,
         controls=made.controls,
         quantized=made.quantized,
@@ -230,3 +231,11 @@ def test_a_chart_keeps_its_text_and_takes_the_page_colours() -> None:
         name for name in re.findall(r' id="([^"]+)"', svg) if name.startswith("one-")
     }
     assert "DejaVu" not in svg
+
+
+def test_a_vocabulary_of_its_own_and_a_doubtful_size_are_told(tmp_path: Path) -> None:
+    for name, told in (("plain", False), ("nasty", True)):
+        write(BUILDS[name](), tmp_path / name)
+        page = (tmp_path / name / "report.html").read_text(encoding="utf-8")
+        for said in ("12,380 of 30,522 tokens of its own tokenizer", "672 of 1,000", "To think over: the student is"):
+            assert (said in page) == told, said

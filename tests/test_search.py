@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_distill import DISTILL, sealed
+from tiny_distill import DISTILL, make_tokens, sealed
 
 from edgedistill import registry
 from edgedistill.distill import search as module
@@ -127,7 +127,8 @@ def searched(
     folder: Path, teacher: Teacher, corpus: Corpus, signals: Signals, options: DistillOptions = DISTILL
 ) -> Search:
     folder.mkdir(parents=True, exist_ok=True)
-    found = search(ASKED, options, STATIC, teacher=teacher, corpus=corpus, signals=signals, folder=folder)
+    values = {"teacher": teacher, "corpus": corpus, "signals": signals}
+    found = search(ASKED, options, STATIC, **values, tokens=make_tokens(folder / "tokens", **values), folder=folder)
     return sealed(folder, found)
 
 
@@ -204,9 +205,9 @@ def test_nothing_but_train_and_validation_is_read(
 ) -> None:
     names = set()
 
-    def watched(value: Signals, name: str) -> SplitSignals:
+    def watched(value: Signals, name: str, *more: Any) -> SplitSignals:
         names.add(name)
-        return SplitSignals(value, name)
+        return SplitSignals(value, name, *more)
 
     monkeypatch.setattr(module, "SplitSignals", watched)
     searched(tmp_path, teacher, corpus, signals)

@@ -18,6 +18,7 @@ from tiny_build import RECIPE
 
 from edgedistill import registry, surroundings
 from edgedistill.errors import RecipeError
+from edgedistill.models.config_json import longest_input
 from edgedistill.targets._target import Target
 
 ROLES = ("train", "other")
@@ -150,7 +151,7 @@ def test_a_head_whose_labels_have_no_order_is_told(tmp_path: Path, names: Any) -
     ],
 )
 def test_the_longest_input_is_what_the_model_has_positions_for(config: dict[str, Any], longest: int | None) -> None:
-    assert surroundings.longest_input(config) == longest
+    assert longest_input(config) == longest
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "electra", "distilbert"])
@@ -161,7 +162,7 @@ def test_the_longest_input_is_what_transformers_can_read(architecture: str, tmp_
     from edgedistill.models.config_json import read_config
 
     model = write_model(tmp_path, architecture)
-    longest = surroundings.longest_input(read_config(tmp_path))
+    longest = longest_input(read_config(tmp_path))
     assert longest is not None
     model(input_ids=torch.full((1, longest), 5))
     with pytest.raises((IndexError, RuntimeError)):
@@ -340,3 +341,31 @@ def test_the_check_loads_nothing_heavy(tmp_path: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
     assert ran.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_students_own_checkpoint_is_looked_at_too(tmp_path: Path) -> None:
+    own = "student: {kind: pretrained, licence: MIT, model: {path: small}}\n"
+    text = RECIPE.replace("student: {kind: static, dimensions: 16, hidden_size: 8}\n", own)
+    file = write(tmp_path, text)
+    (found,) = problems(file)
+    assert found.startswith(at(text, "student:", "student.model.path"))
+    assert "is not a directory; name one" in found
+    shutil.copytree(tmp_path / "teacher", tmp_path / "small")
+    assert problems(file) == []
+    for changes, key, said in (
+        ({"max_position_embeddings": 31}, "task.max_length", "more than the 31 that the student has positions for"),
+        ({"architectures": ["StaticClassifier"]}, "student.model", "is a static student, which has no encoder"),
+        ({"hidden_size": None, "vocab_size": None}, "student.model", "does not say all sizes of a text encoder"),
+    ):
+        config = {key: value for key, value in (HEADLESS | changes).items() if value is not None}
+        (tmp_path / "small" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        (found,) = problems(file)
+        assert found.partition(": ")[2].startswith(f"{key}: ")
+        assert said in found
+
+
+def test_a_rank_that_saves_nothing_is_told(tmp_path: Path) -> None:
+    text = RECIPE.replace("hidden_size: 8}", "hidden_size: 8, embedding_rank: 14}")
+    (found,) = problems(write(tmp_path, text))
+    assert found.startswith(at(text, "student:", "student.embedding_rank"))
+    assert "saves nothing on a table of 99 tokens by 16 numbers; write 13 or less" in found

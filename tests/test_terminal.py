@@ -54,7 +54,10 @@ def test_a_plan_says_what_runs_why_and_for_how_long() -> None:
 def test_models_are_compared_with_the_first() -> None:
     text = shown(
         terminal.anatomy_table(
-            [Anatomy("teacher", 22_700_000, 90_800_000, 4 * 10**7), Anatomy("student", 2_270_000, 9_080_000, 512)]
+            [
+                Anatomy("teacher", 22_700_000, 90_800_000, 4 * 10**7, 6, 30_522, 384, 384),
+                Anatomy("student", 2_270_000, 9_080_000, 512, 0, 30_522, 64, 64),
+            ]
         )
     )
     assert "22.7 million" in text

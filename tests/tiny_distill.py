@@ -13,16 +13,20 @@ from tiny_build import rows, write_encoder, write_rows
 from edgedistill import registry
 from edgedistill.corpus.stage import collect
 from edgedistill.distill.signals import record
+from edgedistill.distill.tokens import retokenize
 from edgedistill.files import write_atomic
+from edgedistill.models.students import static
 from edgedistill.recipe_sections import DataOptions, DistillOptions
+from edgedistill.section import StudentOptions
 from edgedistill.teachers import transformers
-from edgedistill.values import Corpus, Signals, StageValue, Teacher
+from edgedistill.values import Corpus, Signals, StageValue, Teacher, Tokens
 
 V = TypeVar("V", bound=StageValue)
 TASK: Any = registry.load("edgedistill.tasks", "text_classification").Options(
     kind="text_classification", labels=LABELS, max_length=32
 )
 UNLABELLED = 24
+STATIC = static.Options(kind="static", dimensions=16, hidden_size=8)
 DISTILL = DistillOptions.model_validate({"epochs": 2, "batch_size": 16, "learning_rate": 1e-2})
 
 
@@ -83,3 +87,17 @@ def make_signals(folder: Path, teacher: Teacher, corpus: Corpus) -> Signals:
     """Record the teacher's answers in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     return sealed(folder, record(teacher, corpus, TASK.max_length, folder))
+
+
+def make_tokens(
+    folder: Path, teacher: Teacher, corpus: Corpus, signals: Signals, student: StudentOptions = STATIC
+) -> Tokens:
+    """Write the corpus as a student reads it into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return sealed(
+        folder,
+        retokenize(
+            student, teacher=teacher, corpus=corpus, signals=signals, max_length=TASK.max_length, base=folder,
+            folder=folder,
+        ),
+    )  # fmt: skip

@@ -13,7 +13,8 @@ import numpy as np
 from edgedistill import registry
 from edgedistill.corpus.read import batches, labels_of, texts_of
 from edgedistill.distill.objective import TeacherSignals
-from edgedistill.distill.stage import STUDENTS, make_student, measured
+from edgedistill.distill.stage import make_student, measured, start_of
+from edgedistill.models.student import STUDENTS
 from edgedistill.progress import say
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
@@ -22,7 +23,7 @@ from edgedistill.training.gold import GoldLabels
 from edgedistill.training.loop import Objective, train
 from edgedistill.training.rows import TokenRows
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Baseline, Controls, Corpus, Evaluation, Repeat, Signals, Teacher, Training
+from edgedistill.values import Baseline, Controls, Corpus, Evaluation, Repeat, Signals, Teacher, Tokens, Training
 
 TFIDF_STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 TFIDF_ROWS = 100_000  # labelled rows at most: each brings new word pairs, and a cheap baseline may not cost gigabytes
@@ -35,6 +36,7 @@ def control(
     teacher: Teacher,
     corpus: Corpus,
     signals: Signals,
+    tokens: Tokens,
     folder: Path,
 ) -> Controls:
     """Train and measure the controls, or say why there are none."""
@@ -44,7 +46,7 @@ def control(
     if len(known) == 0:
         return _without("the training rows have no gold labels, and nothing can be learned without a teacher")
     baselines = (_majority(corpus, signals, folder), _tfidf(corpus, signals, folder))
-    learn = _Learner(student_options, teacher, corpus, signals, folder)
+    learn = _Learner(student_options, teacher, corpus, signals, tokens, folder)
     evaluation, trained = learn.from_gold(options, known, "no_teacher", "control: the student without a teacher")
     repeats = []
     for seed in range(options.seed + 1, options.seed + options.seeds):
@@ -77,11 +79,16 @@ class _Learner:
     teacher: Teacher
     corpus: Corpus
     signals: Signals
+    tokens: Tokens
     folder: Path
+
+    def split(self, name: str) -> SplitSignals:
+        """Return what the student reads and the teacher said."""
+        return SplitSignals(self.signals, name, self.tokens)
 
     def from_teacher(self, options: DistillOptions, name: str, what: str) -> tuple[Evaluation, Training]:
         """Train a student as the one that ships was trained."""
-        split, validation = SplitSignals(self.signals, "train"), SplitSignals(self.signals, "validation")
+        split, validation = self.split("train"), self.split("validation")
         objective = TeacherSignals(options.losses, split, validation)
         return self._learned(self.teacher.checkpoint, split.rows, objective, options, name, what)
 
@@ -93,7 +100,7 @@ class _Learner:
         Args:
             known: (rows,) int; the training rows that have a label.
         """
-        split, validation = SplitSignals(self.signals, "train"), SplitSignals(self.signals, "validation")
+        split, validation = self.split("train"), self.split("validation")
         labels = np.asarray(split.labels)[known]
         objective = GoldLabels(labels, validation.rows, validation.labels, len(self.corpus.labels))
         start = self.teacher.base or self.teacher.checkpoint
@@ -101,20 +108,22 @@ class _Learner:
 
     def described(self) -> str:
         """Say in words what the twin starts from."""
-        what = registry.load(STUDENTS, self.options.kind).describe(self.options)
+        what: str = registry.load(STUDENTS, self.options.kind).describe(self.options)
+        if self.tokens.start is not None:
+            return what
         earlier = self.teacher.base is not None
         whom = "the checkpoint before it was fitted" if earlier else "the teacher itself (no earlier one is known)"
         return f"{what}; teacher here means {whom}"
 
     def _learned(
-        self, start: PurePosixPath, rows: TokenRows, objective: Objective, options: DistillOptions, name: str, what: str
-    ) -> tuple[Evaluation, Training]:
+        self, teacher: PurePosixPath, rows: TokenRows, objective: Objective, options: DistillOptions, name: str,
+        what: str,
+    ) -> tuple[Evaluation, Training]:  # fmt: skip
         progress = self.folder / "progress"
-        model = make_student(
-            self.options, self.teacher.path(start), self.corpus.labels, options.seed, progress / f"from_{start.name}"
-        )
+        start = start_of(self.tokens, self.teacher.path(teacher), progress)
+        model = make_student(self.options, start, self.corpus.labels, options.seed, progress / f"from_{start.name}")
         trained = train(model, rows, objective, options, progress / name, what)
-        return measured(model, self.corpus, self.signals, self.folder, name), trained
+        return measured(model, self.corpus, self.signals, self.tokens, self.folder, name), trained
 
 
 def _tfidf(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:

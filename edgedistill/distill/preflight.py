@@ -3,8 +3,8 @@
 * the teacher against itself gives loss 0: no sign is flipped, no logits are shuffled between the two sides;
 * the terms of the loss are of like size: a term a thousand times smaller than another has no effect;
 * one batch can be learned by heart: gradients reach the weights;
-* the cached rows are the corpus' rows, the live teacher still says what the cache says, and both models read the
-  same token ids.
+* the cached rows are the corpus' rows, the live teacher still says what the cache says, and the student's tokenizer
+  gives the ids that it is trained on: the teacher's, unless it has a vocabulary of its own.
 """
 
 from copy import deepcopy
@@ -20,7 +20,7 @@ from edgedistill.errors import TrainingError
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.training.predict import logits_of
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Check, Corpus, Signals
+from edgedistill.values import Check, Corpus, Signals, Tokens
 
 SELF_LOSS_LIMIT = 1e-6
 TERM_RATIO_LIMIT = 1000.0
@@ -32,30 +32,34 @@ LIVE_LIMIT = 1e-3
 
 
 def check(
-    student: Any, teacher: Any, tokenizer: Any, options: DistillOptions, corpus: Corpus, signals: Signals
-) -> tuple[Check, ...]:
+    student: Any, teacher: Any, tokenizer: Any, options: DistillOptions, corpus: Corpus, signals: Signals,
+    tokens: Tokens,
+) -> tuple[Check, ...]:  # fmt: skip
     """Run every check; return what was measured.
 
     Args:
         student: the untrained student; it is copied, not changed.
         teacher: the live teacher, to be asked about a few rows.
         tokenizer: the student's.
+        signals: what the teacher read and said.
+        tokens: what the student reads.
 
     Raises:
         TrainingError: a check fails; the text says which, with its number.
         StageError: rows or token ids do not match.
     """
-    train, validation = SplitSignals(signals, "train"), SplitSignals(signals, "validation")
+    train, validation = SplitSignals(signals, "train", tokens), SplitSignals(signals, "validation", tokens)
     objective = TeacherSignals(options.losses, train, validation)
     batch = np.linspace(0, len(train.rows) - 1, min(OVERFIT_ROWS, len(train.rows))).astype(int)
     hashes = sum(prove_row_hashes(signals, corpus, name) for name in signals.splits)
-    texts = prove_token_ids(signals, corpus, "train", tokenizer)
+    texts = prove_token_ids(signals if tokens.as_teacher else tokens, corpus, "train", tokenizer)
+    read_by = "that both models read as the same ids" if tokens.as_teacher else "that the student's tokenizer reads so"
     return (
         Check(
             name="row_hashes", value=hashes, limit="all", explanation="cached rows whose text hash is the corpus' own"
         ),
-        Check(name="token_ids", value=texts, limit="all", explanation="texts that both models read as the same ids"),
-        _live_teacher(teacher, train, batch[:LIVE_ROWS]),
+        Check(name="token_ids", value=texts, limit="all", explanation=f"texts {read_by}"),
+        _live_teacher(teacher, SplitSignals(signals, "train"), batch[:LIVE_ROWS]),
         _teacher_against_itself(options, train, batch),
         _terms_of_like_size(objective, student, train, batch),
         _one_batch_overfits(objective, deepcopy(student), train, batch, options),

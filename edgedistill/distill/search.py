@@ -25,7 +25,7 @@ from accelerate import Accelerator
 from edgedistill.distill.losses import forward_kl
 from edgedistill.distill.mixture import Mixture, mixed, mixtures
 from edgedistill.distill.objective import TeacherSignals
-from edgedistill.distill.stage import make_student
+from edgedistill.distill.stage import make_student, start_of
 from edgedistill.files import write_atomic
 from edgedistill.progress import say
 from edgedistill.recipe_sections import DistillOptions, SearchOptions
@@ -34,7 +34,7 @@ from edgedistill.statistics import accuracy, difference
 from edgedistill.training.loop import train
 from edgedistill.training.predict import logits_of
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Corpus, Search, Signals, Teacher, Training, Trial
+from edgedistill.values import Corpus, Search, Signals, Teacher, Tokens, Training, Trial
 
 LUCK = "the best trial is not clearly better than the recipe's own values: other validation texts may choose another"
 
@@ -47,6 +47,7 @@ def search(
     teacher: Teacher,
     corpus: Corpus,
     signals: Signals,
+    tokens: Tokens,
     folder: Path,
 ) -> Search:
     """Return every trial and which of them is best; a killed search repeats no trial that had ended.
@@ -60,7 +61,7 @@ def search(
     """
     tried = mixtures(asked, options.losses)
     short = options.model_copy(update={"epochs": asked.epochs, "patience": None})
-    learn = _Learner(short, student_options, teacher, corpus, signals, folder / "progress")
+    learn = _Learner(short, student_options, teacher, corpus, signals, tokens, folder / "progress")
     trained = [learn.once(mixture, f"trial {i} of {len(tried)}", f"trial_{i}") for i, mixture in enumerate(tried, 1)]
     trials, best = judged(tried, trained, SplitSignals(signals, "validation"))
     say(f"  best on validation: temperature {tried[best].temperature:g}, soft weight {tried[best].soft_weight:g}")
@@ -83,6 +84,7 @@ class _Learner:
     teacher: Teacher
     corpus: Corpus
     signals: Signals
+    tokens: Tokens
     progress: Path
 
     def once(self, mixture: Mixture, what: str, name: str) -> tuple[np.ndarray, Training]:
@@ -97,9 +99,10 @@ class _Learner:
         return np.load(logits_file), Training.model_validate_json(ended.read_text(encoding="utf-8"))
 
     def _trained(self, mixture: Mixture, what: str, steps: Path) -> tuple[np.ndarray, Training]:
-        start, device = self.teacher.path(self.teacher.checkpoint), Accelerator().device
+        start = start_of(self.tokens, self.teacher.path(self.teacher.checkpoint), self.progress)
+        device = Accelerator().device
         student = make_student(self.student, start, self.corpus.labels, self.options.seed, self.progress)
-        split, validation = SplitSignals(self.signals, "train"), SplitSignals(self.signals, "validation")
+        split, validation = (SplitSignals(self.signals, name, self.tokens) for name in ("train", "validation"))
         objective = TeacherSignals(mixed(self.options.losses, mixture), split, validation)
         said = f"{what}: temperature {mixture.temperature:g}, soft weight {mixture.soft_weight:g}"
         training = train(student, split.rows, objective, self.options, steps, said)

@@ -18,8 +18,8 @@ from edgedistill.models.load import load_classifier, load_tokenizer
 from edgedistill.statistics import accuracy
 from edgedistill.training.predict import resumable_logits
 from edgedistill.training.rows import tokenize
-from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Corpus, Signals, SignalSplit, Teacher
+from edgedistill.training.signals import SplitSignals, rows_of
+from edgedistill.values import Corpus, Signals, SignalSplit, Teacher, Tokens
 
 
 def record(teacher: Teacher, corpus: Corpus, max_length: int, folder: Path) -> Signals:
@@ -73,17 +73,24 @@ def prove_row_hashes(signals: Signals, corpus: Corpus, name: str) -> int:
     return len(expected)
 
 
-def prove_token_ids(signals: Signals, corpus: Corpus, name: str, student_tokenizer: Any, sample: int = 256) -> int:
-    """Check that the student's tokenizer gives the ids that the teacher read; return how many texts were compared.
+def prove_token_ids(
+    reader: Signals | Tokens, corpus: Corpus, name: str, student_tokenizer: Any, sample: int = 256
+) -> int:
+    """Check that the student's tokenizer gives the ids that are on disk; return how many texts were compared.
+
+    Args:
+        reader: the teacher's ids where the student is to read as the teacher does, else the student's own.
+        sample: how many texts, spread evenly.
 
     Raises:
-        StageError: an id differs, so a loss between the two models would compare different inputs.
+        StageError: an id differs, so the student would be trained on other inputs than it is asked later.
     """
-    rows = SplitSignals(signals, name).rows
+    rows = rows_of(reader, name)
+    whose = "teacher and student read" if isinstance(reader, Signals) else "the student and its tokenizer read"
     chosen = set(np.linspace(0, len(rows) - 1, min(sample, len(rows))).astype(int).tolist())
     for i, text in enumerate(texts_of(corpus, name)):
         if i in chosen:
             ids = student_tokenizer(text, truncation=True)["input_ids"]
             if ids != rows.ids[rows.offsets[i] : rows.offsets[i + 1]].tolist():
-                raise StageError(f"teacher and student read row {i} of {name} as different token ids")
+                raise StageError(f"{whose} row {i} of {name} as different token ids")
     return len(chosen)

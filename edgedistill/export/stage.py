@@ -19,7 +19,7 @@ from edgedistill.models.load import load_classifier, load_tokenizer
 from edgedistill.models.quantized import load_quantized
 from edgedistill.progress import bar
 from edgedistill.section import FormatOptions
-from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teacher, Variant
+from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teacher, Tokens, Variant
 
 FORMATS = "edgedistill.export.formats"
 REAL_TEXTS = 64
@@ -29,12 +29,13 @@ CHECKPOINT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "s
 
 def export(
     options: FormatOptions, *, title: str, licence: str, recipe_sha256: str, teacher: Teacher, corpus: Corpus,
-    student: Student, quantized: Mapping[str, QuantizedModel], folder: Path,
+    tokens: Tokens, student: Student, quantized: Mapping[str, QuantizedModel], folder: Path,
 ) -> Artifact:  # fmt: skip
     """Return the artifact: the float student, each quantized model, and apart from them the teacher to compare with.
 
     Args:
         title: name and version; names the folder to ship.
+        tokens: may name a checkpoint of the student's own, whose licence counts, too.
         recipe_sha256: of the sections that decide the files; goes into each model file.
         quantized: method -> model.
 
@@ -48,7 +49,7 @@ def export(
     start = student.path(student.checkpoint)
     _copy_shared(start, root)
     _copy_shared(teacher.path(teacher.checkpoint), teacher_root)
-    _write_licence(root, teacher, licence)
+    _write_licence(root, teacher, tokens, licence)
     texts = _real_texts(corpus)
     facts = {
         "edgedistill.recipe_sha256": recipe_sha256,
@@ -150,18 +151,26 @@ def _copy_shared(checkpoint: Path, root: Path) -> None:
     tokenizer.save(str(root / "tokenizer.json"))
 
 
-def _write_licence(root: Path, teacher: Teacher, licence: str) -> None:
-    """Write NOTICE, and copy the licence texts that came with the teacher."""
-    (root / "NOTICE").write_text(
+def _write_licence(root: Path, teacher: Teacher, tokens: Tokens, licence: str) -> None:
+    """Write NOTICE, and copy the licence texts that came with the teacher and with the student's own checkpoint."""
+    notice = (
         f"This model is distributed under {licence}.\n\n"
         f"It was distilled from: {teacher.source}\n"
         f"which is under: {teacher.licence}\n"
-        f"SHA-256 of its weights: {teacher.source_weights_sha256}\n",
-        encoding="utf-8",
+        f"SHA-256 of its weights: {teacher.source_weights_sha256}\n"
     )
-    taught_by = teacher.path(teacher.checkpoint)
-    for file in sorted([*taught_by.glob("LICEN[SC]E*"), *taught_by.glob("NOTICE*")]):
-        shutil.copyfile(file, root / f"teacher-{file.name}")
+    texts = {"teacher": teacher.path(teacher.checkpoint)}
+    if tokens.start is not None:
+        notice += (
+            f"\nIts training started from: {tokens.start.source}\n"
+            f"which is under: {tokens.start.licence}\n"
+            f"SHA-256 of its weights: {tokens.start.weights_sha256}\n"
+        )
+        texts["start"] = tokens.path(tokens.start.checkpoint)
+    (root / "NOTICE").write_text(notice, encoding="utf-8")
+    for whose, folder in texts.items():
+        for file in sorted([*folder.glob("LICEN[SC]E*"), *folder.glob("NOTICE*")]):
+            shutil.copyfile(file, root / f"{whose}-{file.name}")
 
 
 def _real_texts(corpus: Corpus) -> list[str]:

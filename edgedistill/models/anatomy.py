@@ -1,11 +1,13 @@
 """Counting a model before it exists: parameters, bytes, and floating point operations for each token."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 from optimum.utils.normalized_config import NormalizedConfigManager, NormalizedTextConfig
+
+from edgedistill.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,44 @@ class Anatomy:
     parameters: int
     weights_bytes: int  # as float32
     flops_per_token: int  # multiply and add count as two
+    layers: int  # of a transformer; 0 where no token sees another
+    vocab_size: int
+    embedding_width: int  # numbers that the token table gives for each token
+    hidden_size: int  # numbers that a layer gives for each token; the table's width where there is no layer
+
+    @property
+    def table_parameters(self) -> int:
+        """Numbers in the token table, were it stored whole."""
+        return self.vocab_size * self.embedding_width
+
+    def factorised(self, rank: int) -> "Anatomy":
+        """Return the same model with its token table as (vocabulary, rank) times (rank, width).
+
+        Raises:
+            ModelError: the two factors would hold as many numbers as the table.
+        """
+        check_rank(rank, self.vocab_size, self.embedding_width)
+        saved = self.table_parameters - rank * (self.vocab_size + self.embedding_width)
+        return replace(
+            self,
+            parameters=self.parameters - saved,
+            weights_bytes=self.weights_bytes - 4 * saved,
+            flops_per_token=self.flops_per_token + 2 * rank * self.embedding_width,
+        )
+
+
+def check_rank(rank: int, vocab_size: int, width: int) -> None:
+    """Check that a token table of this rank is smaller than the whole one.
+
+    Raises:
+        ModelError: it is not; the text begins with the recipe's key and names the largest rank that is.
+    """
+    largest = (vocab_size * width - 1) // (vocab_size + width)
+    if rank > largest:
+        raise ModelError(
+            f"student.embedding_rank: {rank} saves nothing on a table of {vocab_size} tokens by {width} numbers; "
+            f"write {largest} or less, or leave it out"
+        )
 
 
 def of_encoder(name: str, config: Mapping[str, Any], layers: int, classes: int, tokens: int) -> Anatomy:
@@ -40,14 +80,16 @@ def of_encoder(name: str, config: Mapping[str, Any], layers: int, classes: int, 
     embeddings = rows * narrow + 2 * narrow + widening + (hidden if widening else 0)
     head = hidden * hidden + hidden + hidden * classes + classes
     parameters = embeddings + matrices + vectors + head
-    return Anatomy(name, parameters, 4 * parameters, 2 * (widening + matrices) + layers * 4 * tokens * hidden)
+    operations = 2 * (widening + matrices) + layers * 4 * tokens * hidden
+    return Anatomy(name, parameters, 4 * parameters, operations, layers, shape["vocab_size"], narrow, hidden)
 
 
 def of_static(name: str, vocab_size: int, dimensions: int, hidden_size: int, classes: int, tokens: int) -> Anatomy:
     """Count a table of token vectors with a small head; the head's cost is shared by the tokens of one text."""
     head = dimensions * hidden_size + hidden_size + hidden_size * classes + classes
     parameters = vocab_size * dimensions + head
-    return Anatomy(name, parameters, 4 * parameters, dimensions + 2 * head // tokens)
+    operations = dimensions + 2 * head // tokens
+    return Anatomy(name, parameters, 4 * parameters, operations, 0, vocab_size, dimensions, dimensions)
 
 
 def layers_of(config: Mapping[str, Any]) -> int:

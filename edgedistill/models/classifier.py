@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-STATIC = "StaticClassifier"
+from edgedistill.models.config_json import STATIC
+from edgedistill.models.factorised import RANK, FactorisedEmbedding, rank_of
 
 
 class TransformerClassifier(nn.Module):
@@ -24,6 +25,15 @@ class TransformerClassifier(nn.Module):
         id2label = self.model.config.id2label
         return tuple(str(id2label[i]) for i in range(len(id2label)))
 
+    @property
+    def token_table(self) -> Any:
+        """What gives each token its vector."""
+        return self.model.get_input_embeddings()
+
+    def replace_token_table(self, table: nn.Module) -> None:
+        """Put another module where the token table is."""
+        self.model.set_input_embeddings(table)
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return logits, (batch, classes), of ids and mask, both (batch, tokens) int64."""
         logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
@@ -33,7 +43,8 @@ class TransformerClassifier(nn.Module):
         """Write config.json and model.safetensors."""
         self.model.save_pretrained(folder)
         file = folder / "config.json"
-        config = json.loads(file.read_text(encoding="utf-8")) | _names(self.labels)  # LABEL_0 and LABEL_1 are left out
+        own = _names(self.labels) | _rank(self)  # transformers leaves LABEL_0 and LABEL_1 out
+        config = json.loads(file.read_text(encoding="utf-8")) | own
         file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -44,13 +55,26 @@ class StaticClassifier(nn.Module):
     (https://github.com/MinishLab/model2vec); the head with one hidden layer is ours to train on soft labels.
     """
 
-    def __init__(self, vocab_size: int, dimensions: int, hidden_size: int, labels: tuple[str, ...]) -> None:
+    def __init__(
+        self, vocab_size: int, dimensions: int, hidden_size: int, labels: tuple[str, ...], rank: int | None = None
+    ) -> None:
         super().__init__()
         self.labels = labels
-        self.embedding = nn.Embedding(vocab_size, dimensions)
+        self.embedding: Any = (
+            nn.Embedding(vocab_size, dimensions) if rank is None else FactorisedEmbedding(vocab_size, rank, dimensions)
+        )
         self.hidden = nn.Linear(dimensions, hidden_size)
         self.dropout = nn.Dropout(0.2)
         self.output = nn.Linear(hidden_size, len(labels))
+
+    @property
+    def token_table(self) -> Any:
+        """What gives each token its vector."""
+        return self.embedding
+
+    def replace_token_table(self, table: nn.Module) -> None:
+        """Put another module where the token table is."""
+        self.embedding = table
 
     def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the mean vector of each text's tokens, (batch, dimensions)."""
@@ -76,6 +100,7 @@ class StaticClassifier(nn.Module):
             "intermediate_size": self.hidden.out_features,
             "num_hidden_layers": 0,
             **_names(self.labels),
+            **_rank(self),
         }
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(
@@ -87,7 +112,7 @@ class StaticClassifier(nn.Module):
         """Return the classifier that `save` wrote."""
         labels = tuple(config["id2label"][str(i)] for i in range(len(config["id2label"])))
         sizes = (config["vocab_size"], config["hidden_size"], config["intermediate_size"])
-        model = cls(*sizes, labels=labels)
+        model = cls(*sizes, labels=labels, rank=config.get(RANK))
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model
 
@@ -100,3 +125,8 @@ def _names(labels: tuple[str, ...]) -> dict[str, Any]:
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
     }
+
+
+def _rank(classifier: Classifier) -> dict[str, int]:
+    rank = rank_of(classifier)
+    return {} if rank is None else {RANK: rank}

@@ -6,6 +6,14 @@ from typing import Any
 
 from edgedistill.errors import ModelError
 
+STATIC = "StaticClassifier"
+"""The architecture that a checkpoint of a static student names."""
+POSITIONS_AFTER_PADDING = {
+    "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
+"""Kinds of model that number their tokens from the padding's id + 1, as RoBERTa did in fairseq."""
+
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return a checkpoint's config.json.
@@ -34,3 +42,14 @@ def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
     """
     names = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
     return tuple(str(names[str(i)]) for i in range(len(names)))
+
+
+def longest_input(config: dict[str, Any]) -> int | None:
+    """Return the most tokens that a checkpoint has positions for; None where its config.json sets no limit."""
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions < 1 or config.get("position_biased_input") is False:
+        return None  # the last: DeBERTa's relative positions go on for ever
+    if config.get("model_type") not in POSITIONS_AFTER_PADDING:
+        return positions
+    padding = config.get("pad_token_id")
+    return positions - (padding if isinstance(padding, int) else 1) - 1

@@ -3,11 +3,12 @@
 from copy import deepcopy
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, cast
 
 from edgedistill.errors import ModelError
-from edgedistill.models.classifier import STATIC, Classifier, StaticClassifier, TransformerClassifier
-from edgedistill.models.config_json import has_head, read_config
+from edgedistill.models.classifier import Classifier, StaticClassifier, TransformerClassifier
+from edgedistill.models.config_json import STATIC, has_head, read_config
+from edgedistill.models.factorised import RANK, FactorisedEmbedding
 
 LONGEST_REASON = 300  # characters of a library's own words
 FETCH_AGAIN = "fetch it again, and compare its sha256 with the source"
@@ -48,6 +49,7 @@ def load_encoder_with_new_head(folder: Path, labels: tuple[str, ...]) -> Transfo
     config = deepcopy(headed.config)
     config.update(names)
     model = type(headed)(config)
+    model.set_input_embeddings(headed.get_input_embeddings())  # which may be factorised
     model.base_model.load_state_dict(headed.base_model.state_dict())
     return TransformerClassifier(model)
 
@@ -64,6 +66,8 @@ def _from_pretrained(folder: Path, *, attn_implementation: str | None = "eager",
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
+    if RANK in read_config(folder):
+        return _factorised(folder, attn_implementation)
     quiet: Any = logging  # its functions carry no types
     verbosity = quiet.get_verbosity()
     quiet.set_verbosity_error()  # a new head is announced by us, in the report
@@ -94,6 +98,30 @@ def _from_pretrained(folder: Path, *, attn_implementation: str | None = "eager",
             f"{folder} lacks {len(made_up)} weights that its config.json speaks of, such as {made_up[0]}; "
             "fetch it again, or name a whole checkpoint"
         )
+    _check_finite(model, folder)
+    return model
+
+
+def _factorised(folder: Path, attention: str | None) -> Any:
+    """Return the classifier of a checkpoint whose token table is factorised; no weight may be missing or left over."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    rank, factory = getattr(config, RANK), cast("Any", AutoModelForSequenceClassification)  # carries no types
+    delattr(config, RANK)  # the table says it from now on
+    with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
+        model = factory.from_config(config, attn_implementation=attention)
+        table = model.get_input_embeddings()
+        factors = FactorisedEmbedding(table.num_embeddings, rank, table.embedding_dim, table.padding_idx)
+    model.set_input_embeddings(factors)
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, RuntimeError) as error:
+        raise ModelError(
+            f"{folder} does not hold what its config.json says: {_reason(error)}; {FETCH_AGAIN}"
+        ) from error
     _check_finite(model, folder)
     return model
 

@@ -58,13 +58,24 @@ def resolve(reference: ModelReference, base: Path, cache: Path) -> Path:
     return folder
 
 
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Copy config, weights, tokenizer and licence texts, and leave other frameworks' files and folders behind."""
+    kept = (".json", ".safetensors", ".txt", ".model")
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        wanted = {name for name in names if name.endswith(kept) or name.startswith(("LICEN", "NOTICE"))}
+        return {name for name in names if name not in wanted or Path(folder, name).is_dir()}
+
+    shutil.copytree(source, target, dirs_exist_ok=True, ignore=ignored)
+
+
 def _wanted_files(folder: Path) -> list[Path]:
     return sorted({file for pattern in WANTED for file in folder.glob(pattern) if file.is_file()})
 
 
 def _check(folder: Path) -> None:
     if not folder.is_dir():
-        raise ModelError(f"{folder} is not a directory; teacher.model must name one that holds config.json")
+        raise ModelError(f"{folder} is not a directory; name one that holds config.json")
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder} has no config.json; name the directory of a transformers checkpoint")
     if not list(folder.glob("*.safetensors")):

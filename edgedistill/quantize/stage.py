@@ -22,12 +22,12 @@ from edgedistill.quantize.trial import METHODS, Trial, code_limit
 from edgedistill.section import MethodOptions
 from edgedistill.training.evaluate import evaluate
 from edgedistill.training.predict import BATCH_SIZE, logits_of
-from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Corpus, Evaluation, QuantizedModel, QuantizedTensor, Signals, Student
+from edgedistill.training.signals import SplitSignals, rows_of
+from edgedistill.values import Corpus, Evaluation, QuantizedModel, QuantizedTensor, Signals, Student, Tokens
 
 
 def quantize(
-    options: MethodOptions, *, student: Student, corpus: Corpus, signals: Signals, folder: Path
+    options: MethodOptions, *, student: Student, corpus: Corpus, signals: Signals, tokens: Tokens, folder: Path
 ) -> QuantizedModel:
     """Return the student in the method's scheme; its numbers lie in `folder`/weights.safetensors.
 
@@ -39,9 +39,9 @@ def quantize(
     """
     model = load_classifier(student.path(student.checkpoint)).eval()
     floats = {name: tensor for name, tensor in model.state_dict().items()}
-    held_out = SplitSignals(signals, "validation")
+    held_out = SplitSignals(signals, "validation", tokens)
     judge = Judge(model, held_out.rows, held_out.labels, len(corpus.labels)).fewer(MOST_ROWS)
-    trial = Trial(model, SplitSignals(signals, "calibration").rows, judge)
+    trial = Trial(model, rows_of(tokens, "calibration"), judge)
     settled = getattr(registry.load(METHODS, options.method), "settle", climb)(options, trial)
     if not settled.decided:
         raise QuantizationError(f"{options.method} found no linear layer or table in a {student.kind} student")
@@ -60,7 +60,7 @@ def quantize(
         weights_sha256=sha256_of(weights),
         reduced_range=reduced,
         reduced_range_reason=reason,
-        evaluation=_simulated(model, options.method, corpus, signals, folder),
+        evaluation=_simulated(model, options.method, corpus, signals, tokens, folder),
         sensitivity=table,
         rungs=settled.rungs,
         repaired=settled.repaired,
@@ -87,14 +87,14 @@ def _described(
             )  # fmt: skip
 
 
-def _simulated(model: Any, method: str, corpus: Corpus, signals: Signals, folder: Path) -> Evaluation:
+def _simulated(model: Any, method: str, corpus: Corpus, signals: Signals, tokens: Tokens, folder: Path) -> Evaluation:
     """Measure the quantized model in PyTorch as the artifact will be: text by text where a batch shares a range."""
     alone = batch_matters(model)
     rows = sum(signals.splits[name].rows for name in corpus.evaluation_splits)
     with bar(f"simulating {method}", rows) as advance:
 
         def answer(name: str) -> np.ndarray:
-            split = SplitSignals(signals, name).rows
+            split = rows_of(tokens, name)
             logits = logits_of(model, split, len(corpus.labels), batch_size=1 if alone else BATCH_SIZE)
             advance(len(split))
             return logits

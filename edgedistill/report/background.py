@@ -9,7 +9,17 @@ from edgedistill.report.sentence import better
 from edgedistill.report.tables import change_cell, kept_cell, metric_cell
 from edgedistill.report.units import count, duration, interval, percent, rounded_count, share, significant, size, tiny
 from edgedistill.results import BenchmarkResult, Environment
-from edgedistill.values import Augmentation, Corpus, ParityCheck, QuantizedModel, Search, Student, Training, Variant
+from edgedistill.values import (
+    Augmentation,
+    Corpus,
+    ParityCheck,
+    QuantizedModel,
+    Search,
+    Student,
+    Tokens,
+    Training,
+    Variant,
+)
 
 
 def splits(corpus: Corpus) -> Table:
@@ -116,6 +126,30 @@ def models(evidence: Evidence) -> Table:
         row("Licence", teacher.licence, evidence.recipe.licence),
     )
     return Table("Teacher and student", ("", "Teacher", "Student"), rows)
+
+
+def vocabulary(tokens: Tokens) -> Table:
+    """How the student reads the texts: with which tokens, and what that changes."""
+    columns = (
+        "Split", "Tokens per text", "Before tokens were dropped", "Teacher's", "Read as before", "Proven to be",
+        "Unknown tokens", "Before",
+    )  # fmt: skip
+    rows = tuple(
+        row(
+            split_title(name),
+            significant(split.tokens_per_text, 3),
+            significant(split.whole_tokens_per_text, 3),
+            significant(split.teacher_tokens_per_text, 3),
+            f"{count(split.identical_rows)} of {count(split.rows)}",
+            count(split.proven_rows),
+            percent(split.unknown_share),
+            percent(split.whole_unknown_share),
+        )
+        for name, split in tokens.splits.items()
+    )
+    whose = "the teacher's" if tokens.start is None else "its own"
+    kept = f"{count(tokens.vocabulary)} of {count(tokens.whole_vocabulary)} tokens"
+    return Table(f"The student's vocabulary: {kept} of {whose} tokenizer", columns, rows)
 
 
 def _reading(evidence: Evidence) -> str:
@@ -288,7 +322,11 @@ def provenance(evidence: Evidence) -> Table:
     links = [("teacher's source", teacher.source, teacher.source_weights_sha256, teacher.folder.name)]
     links += [("teacher", "as it was distilled from", teacher.weights_sha256, teacher.folder.name)]
     links += [("data", name, digest, evidence.corpus.folder.name) for name, digest in evidence.corpus.sources.items()]
-    links += [("tokenizer", "teacher and student", evidence.signals.tokenizer_sha256, evidence.signals.folder.name)]
+    links += [("tokenizer", "teacher", evidence.signals.tokenizer_sha256, evidence.signals.folder.name)]
+    links += [("tokenizer", "student", evidence.tokens.tokenizer_sha256, evidence.tokens.folder.name)]
+    if evidence.tokens.start is not None:
+        start = evidence.tokens.start
+        links += [("student's source", start.source, start.weights_sha256, evidence.tokens.folder.name)]
     links += [("student", student.kind.replace("_", " "), student.weights_sha256, student.folder.name)]
     links += [
         ("quantized", method, model.weights_sha256, model.folder.name) for method, model in evidence.quantized.items()

@@ -15,6 +15,7 @@ from edgedistill.values import (
     StageValue,
     Student,
     Teacher,
+    Tokens,
     Variant,
 )
 
@@ -39,6 +40,7 @@ class Evidence:
     corpus: Corpus
     teacher: Teacher
     signals: Signals
+    tokens: Tokens
     student: Student
     controls: Controls
     quantized: Mapping[str, QuantizedModel]
@@ -48,7 +50,7 @@ class Evidence:
 
     def stage_values(self) -> dict[str, StageValue]:
         """Return every value by name; a method's or format's name follows a dot."""
-        single = ("corpus", "teacher", "signals", "student", "controls")
+        single = ("corpus", "teacher", "signals", "tokens", "student", "controls")
         values: dict[str, StageValue] = {name: getattr(self, name) for name in single}
         values |= {} if self.search is None else {"search": self.search}
         values |= {f"quantized.{method}": model for method, model in self.quantized.items()}

@@ -121,9 +121,10 @@ def _budget(evidence: Evidence, lines: Sequence[BudgetLine]) -> Section:
 
 
 def _training(evidence: Evidence) -> Section:
-    student, search, metric = evidence.student, evidence.search, metric_of(evidence.benchmark)
-    blocks = [background.models(evidence)] + ([background.preflight(student)] if student.preflight else [])
-    values: list[StageValue] = [evidence.teacher, evidence.signals, student]
+    student, tokens, search, metric = evidence.student, evidence.tokens, evidence.search, metric_of(evidence.benchmark)
+    blocks = [background.models(evidence)] + ([] if tokens.as_teacher else [background.vocabulary(tokens)])
+    blocks += [background.preflight(student)] if student.preflight else []
+    values: list[StageValue] = [evidence.teacher, evidence.signals, tokens, student]
     lead = "The teacher read every text once; the student then learned from its kept answers."
     if search is not None:
         lead = f"{lead} {background.choice(search)}"
@@ -132,7 +133,7 @@ def _training(evidence: Evidence) -> Section:
     return Section(
         "distillation",
         "Distillation",
-        lead,
+        " ".join([lead, *(f"To think over: {warning}." for warning in student.size_warnings)]),
         _drawn(charts.training_curve(student.training, metric)),
         tuple(blocks),
         tuple(value.folder.name for value in values),

@@ -14,7 +14,7 @@ from edgedistill.report.evidence import Evidence
 from edgedistill.report.sentence import summarise
 from edgedistill.results import BenchmarkResult, Report
 from edgedistill.run import plain
-from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Search, Signals, Student, Teacher
+from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Search, Signals, Student, Teacher, Tokens
 
 SCHEMA_VERSION = 1
 
@@ -25,6 +25,7 @@ def report(
     corpus: Corpus,
     teacher: Teacher,
     signals: Signals,
+    tokens: Tokens,
     student: Student,
     controls: Controls,
     quantized: Mapping[str, QuantizedModel],
@@ -41,6 +42,7 @@ def report(
         corpus=corpus,
         teacher=teacher,
         signals=signals,
+        tokens=tokens,
         student=student,
         controls=controls,
         quantized=quantized,

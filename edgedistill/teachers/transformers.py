@@ -81,7 +81,7 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
 
     from edgedistill.files import sha256_of_tree
     from edgedistill.models.load import load_encoder_with_new_head, load_tokenizer
-    from edgedistill.models.resolve import describe, resolve
+    from edgedistill.models.resolve import copy_checkpoint, describe, resolve
 
     progress = folder / "progress"
     progress.mkdir(exist_ok=True)
@@ -94,7 +94,7 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
     else:
         torch.manual_seed(options.fit.seed)
         model = load_encoder_with_new_head(source, corpus.labels)
-        shutil.copytree(source, folder / "base", dirs_exist_ok=True, ignore=_not_of_the_checkpoint)
+        copy_checkpoint(source, folder / "base")
         tokenizer.save_pretrained(folder / "base")
     _check_reads(model, tokenizer, task.max_length)
     if options.fit is not None:
@@ -122,12 +122,6 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
         fit_method=options.fit.method if options.fit is not None else None,
         fit=fitted,
     )
-
-
-def _not_of_the_checkpoint(folder: str, names: list[str]) -> set[str]:
-    """Name what need not be copied beside config, weights and tokenizer: other frameworks' files and folders."""
-    kept = (".json", ".safetensors", ".txt", ".model")
-    return {name for name in names if not name.endswith(kept) or Path(folder, name).is_dir()}
 
 
 def _with_known_labels(source: Path, labels: tuple[str, ...]) -> Any:

@@ -2,17 +2,33 @@
 
 import numpy as np
 
+from edgedistill.errors import StageError
 from edgedistill.training.rows import TokenRows, mapped
-from edgedistill.values import Signals
+from edgedistill.values import Signals, Tokens
+
+
+def rows_of(reader: Signals | Tokens, name: str) -> TokenRows:
+    """Return one split's token ids, as the teacher or as the student reads them."""
+    split = reader.splits[name]
+    return mapped(reader.path(split.token_ids), reader.path(split.offsets), reader.pad_token_id)
 
 
 class SplitSignals:
-    """What the teacher read and said, row by row; `distill/signals.py` recorded it."""
+    """What a model reads and what the teacher said, row by row; `distill/signals.py` recorded it."""
 
-    def __init__(self, signals: Signals, name: str) -> None:
+    def __init__(self, signals: Signals, name: str, tokens: Tokens | None = None) -> None:
+        """Map one split.
+
+        Args:
+            tokens: the rows as the student reads them; without, they are as the teacher read them.
+
+        Raises:
+            StageError: the student's rows are not as many as the teacher's.
+        """
         split = signals.splits[name]
-        files = signals.path(split.token_ids), signals.path(split.offsets)
-        self.rows: TokenRows = mapped(*files, signals.pad_token_id)
+        self.rows: TokenRows = rows_of(signals if tokens is None else tokens, name)
+        if len(self.rows) != split.rows:
+            raise StageError(f"the student reads {len(self.rows)} rows of {name}, and the teacher read {split.rows}")
         self.row_hashes: np.ndarray = np.load(signals.path(split.row_hashes), mmap_mode="r")  # (rows,) S16
         self.labels: np.ndarray = np.load(signals.path(split.labels), mmap_mode="r")  # (rows,) int64, -1 without gold
         self.logits: np.ndarray = np.load(signals.path(split.logits), mmap_mode="r")  # (rows, classes) float32

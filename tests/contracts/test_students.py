@@ -20,6 +20,7 @@ STUDENTS = "edgedistill.models.students"
 SMALL: dict[str, dict[str, Any]] = {
     "layers": {"layers": 2},
     "scaled": {"layers": 2, "hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 20},
+    "pretrained": {"model": {"path": "."}, "licence": "MIT"},
     "static": {"dimensions": 16, "hidden_size": 8},
 }
 """Options of each kind that fit a tiny teacher of four layers."""

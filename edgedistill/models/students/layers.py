@@ -64,8 +64,8 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
     Raises:
         ModelError: the layers do not exist, or the architecture does not keep them in a list of its own.
     """
-    from edgedistill.models.classifier import STATIC, TransformerClassifier
-    from edgedistill.models.config_json import has_head, read_config
+    from edgedistill.models.classifier import TransformerClassifier
+    from edgedistill.models.config_json import STATIC, has_head, read_config
     from edgedistill.models.load import load_classifier, load_encoder_with_new_head
 
     written = read_config(teacher)
@@ -81,6 +81,7 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
         if isinstance(value, list) and len(value) == available and key != "architectures":
             setattr(config, key, [value[i] for i in keep])
     small = type(full)(config)
+    small.set_input_embeddings(full.get_input_embeddings())  # which may be factorised
     small.load_state_dict(_renumbered(full.state_dict(), _list_name(full, available), keep))
     return TransformerClassifier(small)
 

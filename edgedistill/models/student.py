@@ -1,0 +1,55 @@
+"""A student of any kind, as its recipe wants it: made and counted by its kind, then what composes with every kind."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgedistill import registry
+from edgedistill.models.anatomy import Anatomy
+from edgedistill.recipe_sections import ModelReference
+from edgedistill.section import StudentOptions
+
+STUDENTS = "edgedistill.models.students"
+
+
+def own_checkpoint(options: StudentOptions) -> ModelReference | None:
+    """Return the checkpoint that the student starts from instead of the teacher's; None for most kinds."""
+    return getattr(options, "model", None)
+
+
+def make(options: StudentOptions, start: Path, labels: tuple[str, ...], folder: Path) -> Any:
+    """Return an untrained student; seed torch before.
+
+    Args:
+        start: the checkpoint to make it from, its vocabulary trimmed already where that is asked for.
+        labels: class names.
+        folder: where half-finished work is kept.
+    """
+    student = registry.load(STUDENTS, options.kind).make(options, start, labels, folder)
+    if options.embedding_rank is not None:
+        from edgedistill.models.factorised import factorise
+
+        factorise(student, options.embedding_rank)
+    return student
+
+
+def anatomy(options: StudentOptions, config: Mapping[str, Any], classes: int, tokens: int) -> Anatomy:
+    """Count the student without making it.
+
+    Args:
+        config: config.json of the checkpoint that it starts from; its `vocab_size` is that of the student.
+        classes: columns of the head.
+        tokens: length of the input at which the cost of attention is counted.
+
+    Raises:
+        ModelError: there can be no such student; the text begins with the recipe's key.
+    """
+    counted: Anatomy = registry.load(STUDENTS, options.kind).anatomy(options, config, classes, tokens)
+    return counted if options.embedding_rank is None else counted.factorised(options.embedding_rank)
+
+
+def most_tokens(options: StudentOptions, config: Mapping[str, Any]) -> int:
+    """Return the largest vocabulary that the student can have, before anybody has counted the texts' tokens."""
+    whole: int = config["vocab_size"]
+    limit = options.vocabulary.size if options.vocabulary is not None else None
+    return whole if limit is None else min(limit, whole)
