@@ -68,6 +68,19 @@ def test_a_text_that_is_none_is_named(tmp_path: Path) -> None:
         read_jsonl(tmp_path, [{"stars": 5}], text="stars", label=None)
 
 
+def test_a_text_among_things_that_are_none_is_still_a_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 2: 'text' holds 7, not a text"):
+        read_jsonl(tmp_path, [{"text": "a"}, {"text": 7}], label=None)
+
+
+def test_labels_that_lie_in_many_pieces_stay_with_their_rows(tmp_path: Path) -> None:
+    names = ["b", None, "a", "c", "a", None, "d", "b"]
+    written = pa.table({"text": [f"{i} {name}" for i, name in enumerate(names)], "label": names})
+    pq.write_table(written, tmp_path / "rows", row_group_size=3)
+    table = parquet.read(parquet.Options(source="parquet", file="rows"), tmp_path, tmp_path / "cache")
+    assert table.to_pydict() == written.to_pydict()
+
+
 @pytest.mark.parametrize("module", [jsonl, csv, text])
 def test_the_byte_that_is_not_utf8_is_named(module: Any, tmp_path: Path) -> None:
     (tmp_path / "rows").write_bytes(b"text,label\ncaf\xe9,good\n")

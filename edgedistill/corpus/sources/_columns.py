@@ -38,11 +38,13 @@ def text_and_label(table: "Dataset", options: ColumnOptions, place: str) -> "pa.
             cure = "name the right one" if key == "text" else "name the right one, or write null if there is none"
             columns = ", ".join(table.column_names)
             raise DataError(f"{place} has no column {column!r}; its columns: {columns}; {cure} as {key!r}")
+    texts = _texts(table, options.text, place)
     labels = pa.nulls(len(table), pa.string()) if options.label is None else _labels(table, options.label, place)
-    return pa.table({"text": _texts(table, options.text, place), "label": labels})
+    return pa.table({"text": texts, "label": labels})
 
 
 def _texts(table: "Dataset", column: str, place: str) -> "pa.ChunkedArray | pa.Array":
+    """Return the texts as they lie in the file; only where the type does not vouch for them is each looked at."""
     import pyarrow as pa
 
     texts = table.data[column]
