@@ -196,6 +196,28 @@ def test_a_student_has_no_more_layers_than_its_teacher(tmp_path: Path, words: st
     assert all(line.startswith(at(text, words, "student.layers")) and str(said) in line for line in found)
 
 
+SCALED = "student: {kind: scaled, hidden_size: 12}"
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "key", "said"),
+    [
+        (SCALED, {}, "student.hidden_size", "12 is more than the teacher's 8; write 8 or less"),
+        (SCALED.replace("12", "8"), {}, None, None),
+        (SCALED.replace("12", "9"), {"hidden_size": 24}, "student.hidden_size", "write 8 or 12, or another"),
+        (SCALED, {"model_type": "mpnet"}, "student.kind", "the teacher's model_type is 'mpnet'; choose"),
+        (SCALED.replace("12}", "8, num_attention_heads: 3}"), {}, "student", "does not divide into 3 heads"),
+    ],
+)
+def test_a_scaled_student_fits_into_its_teacher(
+    tmp_path: Path, words: str, config: dict[str, Any], key: str | None, said: str | None
+) -> None:
+    text = RECIPE.replace(STUDENT, words)
+    found = problems(write(tmp_path, text, HEADLESS | {"num_attention_heads": 4} | config))
+    assert len(found) == (said is not None)
+    assert all(line.startswith(at(text, words, str(key))) and str(said) in line for line in found)
+
+
 @pytest.fixture
 def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let this machine be of another architecture."""

@@ -107,13 +107,15 @@ def attention(
     head_dim = len(query.weight) // heads
     if (kept, size) == (heads, head_dim):
         return query, key, value, output
-    asks = torch.cat([query.weight, query.bias[:, None]], dim=1).unflatten(0, (heads, head_dim))
-    answers, values, written = (
-        weight.unflatten(0, (heads, head_dim)) for weight in (key.weight, value.weight, output.weight.T)
+    asks, answers, values, written = (
+        weight.reshape(heads, head_dim, -1)
+        for weight in (torch.cat([query.weight, query.bias[:, None]], dim=1), key.weight, value.weight, output.weight.T)
     )  # (heads, head_dim, hidden) each, and one column more in asks
     importance = (written.mT @ values).flatten(1).norm(dim=1)
     stay = importance.topk(kept).indices.sort().values
-    new_asks, new_answers = _factors(asks[stay] * (size / head_dim) ** 0.5, answers[stay], size)  # scaled by 1/sqrt
+    new_asks, new_answers = _factors(
+        asks[stay] * sqrt(size / head_dim), answers[stay], size
+    )  # divided by sqrt(size) later
     new_values, new_written = _factors(values[stay], written[stay], size)
     nothing = torch.zeros(kept * size)
     return (

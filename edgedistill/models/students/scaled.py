@@ -153,11 +153,11 @@ def _stream_moment(encoder: Any, tokenizer: Any, file: Path) -> Any:
 
     if file.exists():
         return torch.from_numpy(np.load(file))
-    sentences = torch.from_numpy(_sentences(encoder.config, tokenizer))
-    hidden = encoder.config.hidden_size
+    sentences, hidden = _sentences(encoder.config, tokenizer), encoder.config.hidden_size
     moment, states = torch.zeros(hidden, hidden, dtype=torch.float64), 0
     with torch.inference_mode(), bar("directions to keep", len(sentences), "sentences") as advance:
-        for ids in sentences.split(SENTENCES_AT_ONCE):
+        for start in range(0, len(sentences), SENTENCES_AT_ONCE):
+            ids = torch.from_numpy(sentences[start : start + SENTENCES_AT_ONCE])
             said = encoder(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
             for state in said.hidden_states:  # (batch, tokens, hidden)
                 rows = state.flatten(0, 1).double()
