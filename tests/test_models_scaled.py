@@ -16,6 +16,7 @@ from edgedistill import registry
 from edgedistill.errors import ModelError
 from edgedistill.models.config_json import read_config
 from edgedistill.models.encoder_names import ENCODERS, EncoderNames
+from edgedistill.models.factorised import factorise
 from edgedistill.models.load import load_classifier
 from edgedistill.models.students import layers, scaled
 
@@ -93,6 +94,21 @@ def test_embeddings_as_wide_as_the_layers_stay_so(tmp_path: Path) -> None:
     student = make(tmp_path, hidden_size=20)
     assert student.model.config.embedding_size == 20
     assert student.model.electra.embeddings.word_embeddings.weight.shape == (VOCAB, 20)
+
+
+def test_a_teacher_whose_token_table_is_factorised_gives_its_product(tmp_path: Path) -> None:
+    write_model(tmp_path / "whole")
+    teacher = load_classifier(tmp_path / "whole")
+    factorise(teacher, 8)
+    teacher.save(tmp_path / "factorised")
+    write_tokenizer(tmp_path / "factorised")
+    same = make(tmp_path / "factorised")
+    assert same.model.get_input_embeddings().weight.shape == (VOCAB, HIDDEN)
+    assert torch.allclose(logits_of(same), logits_of(teacher), atol=1e-4)
+    assert not torch.allclose(logits_of(same), logits_of(load_classifier(tmp_path / "whole")), atol=1e-2)
+    narrow = make(tmp_path / "factorised", hidden_size=20)
+    counted = scaled.anatomy(options(hidden_size=20), read_config(tmp_path / "factorised"), len(LABELS), 8)
+    assert counted.parameters == sum(parameter.numel() for parameter in narrow.parameters() if parameter.requires_grad)
 
 
 def widened(small: Any, names: EncoderNames) -> dict[str, Tensor]:

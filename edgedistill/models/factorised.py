@@ -33,6 +33,13 @@ class FactorisedEmbedding(nn.Module):
         vectors: Tensor = self.projection(self.embedding(ids))
         return vectors
 
+    def whole(self) -> nn.Embedding:
+        """Return the table that the two factors stand for."""
+        table = nn.Embedding(self.num_embeddings, self.embedding_dim, self.embedding.padding_idx)
+        with torch.no_grad():
+            table.weight.copy_(self.projection(self.embedding.weight))
+        return table
+
 
 def factorise(classifier: Any, rank: int) -> None:
     """Exchange the token table of a classifier for its best approximation of this rank.

@@ -3,7 +3,7 @@
 It starts from the teacher's weights, cut to size: first as kind `layers` does it, then as `models/shrinking.py` does,
 which says what of that is exact. The directions that are kept are those that the hidden states of the teacher's kept
 layers lie in. Since no corpus is at hand, they are asked about its vocabulary: every token once, in sentences without
-sense. Tokens one by one, or the embeddings alone, miss what positions and neighbours do to the hidden states.
+sense. Of the embeddings alone, deeper layers would keep less; of texts that the student will read, more.
 
 Source: Jiao et al. 2020, "TinyBERT", arXiv:1909.10351, section 4.1 (narrower, thinner and shallower in one; trained
 from scratch there); the sources of the cut stand in `models/shrinking.py`.
@@ -58,7 +58,7 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
 
     Args:
         teacher: the checkpoint to take the weights from.
-        labels: class names; a checkpoint without a head for them gets a new one, so seed torch before.
+        labels: class names; a checkpoint without a head gets a new one for them, so seed torch before.
         folder: where the directions to keep are noted while the stage is unfinished.
 
     Raises:
@@ -67,12 +67,15 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
     from edgedistill.models.classifier import TransformerClassifier
     from edgedistill.models.config_json import read_config
     from edgedistill.models.cut_encoder import CutEncoder
+    from edgedistill.models.factorised import FactorisedEmbedding
     from edgedistill.models.load import load_tokenizer
     from edgedistill.models.shrinking import principal_basis, whole_basis
 
     written = read_config(teacher)
     names, before, after = _plan(options, written)
     cut: Any = by_layers.make(_layers(options, written), teacher, labels, folder)
+    if isinstance(cut.token_table, FactorisedEmbedding):
+        cut.replace_token_table(cut.token_table.whole())
     if after.hidden_size < before.hidden_size:
         moment = _stream_moment(cut.model.base_model.eval(), load_tokenizer(teacher), folder / "stream_moment.npy")
         basis = principal_basis(moment, after.hidden_size)
