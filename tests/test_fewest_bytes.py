@@ -67,14 +67,14 @@ def test_the_loss_holds_with_nearly_the_fewest_bytes(seed: int, together: float,
     assert size_of(layers, widths) <= MARGIN * best(layers, measure)
 
 
-def share_within(margin: float, choose: Callable[[Layers, float, Measure], Widths]) -> float:
-    """Return how often a way of choosing holds and is within the margin of the best."""
+def share_within(choose: Callable[[Layers, float, Measure], Widths], together: float = 0.3) -> float:
+    """Return how often a way of choosing holds and is within the margin of the best, where losses cancel."""
     held = 0
     for seed in range(30):
         layers = layers_of(seed)
-        measure = measure_of(layers, 0.01, 1.0)
-        widths = choose(layers, 0.01, measure)
-        held += measure(widths).holds and size_of(layers, widths) <= margin * best(layers, measure)
+        measure = measure_of(layers, 0.001, together)
+        widths = choose(layers, 0.001, measure)
+        held += measure(widths).holds and size_of(layers, widths) <= MARGIN * best(layers, measure)
     return held / 30
 
 
@@ -93,12 +93,10 @@ def believes_the_sum(layers: Layers, max_kl: float, measure: Measure) -> Widths:
 def test_choosing_layer_by_layer_is_better_than_one_width_and_narrowing_again_helps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert share_within(MARGIN, fewest_bytes) == 1
-    assert share_within(MARGIN, one_width_for_all) < 0.4
-    narrow = search._narrow
+    assert share_within(fewest_bytes) == 1
+    assert share_within(one_width_for_all) < 0.6
     monkeypatch.setattr(search, "_narrow", lambda *_given: None)
-    assert share_within(MARGIN, fewest_bytes) < 1, "the last widening is often more than was needed"
-    assert narrow is not search._narrow
+    assert share_within(fewest_bytes) < 0.8, "losses that cancel leave room"
 
 
 def test_a_sum_that_is_believed_unmeasured_does_not_hold() -> None:
