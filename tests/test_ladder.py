@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from report_values import quantized_model
 from tiny_quantize import options_of, outlier_model, plain_model, trial_of
 
-from edgedistill.errors import QuantizationError
+from edgedistill import registry
+from edgedistill.errors import QuantizationError, StageError
+from edgedistill.export import stage as export
 from edgedistill.quantize import ladder
 from edgedistill.quantize.ladder import LADDER, Step, climb, passes, updated
 from edgedistill.quantize.methods._gate import Gate
@@ -222,3 +225,12 @@ def test_the_gate_holds_by_its_numbers_and_one_row_of_few_may_differ(
     flipped: int, rows: int, lost: int | None, holds: bool
 ) -> None:
     assert passes(Gate(), cost(flipped, rows, lost)) is holds
+
+
+def test_two_models_that_would_be_one_file_are_refused() -> None:
+    layout = registry.load("edgedistill.export.formats", "onnx")
+    dynamic = quantized_model("dynamic_int8").model_copy(update={"scheme": "int8_dynamic"})
+    repaired = dynamic.model_copy(update={"scheme": "int8_static"})
+    export._require_a_file_each(layout, {"dynamic_int8": dynamic, "static_int8": repaired})
+    with pytest.raises(StageError, match=r"dynamic_int8 and static_int8 are both int8_static .* onnx/model_int8\.onnx"):
+        export._require_a_file_each(layout, {"dynamic_int8": repaired, "static_int8": repaired})

@@ -112,6 +112,14 @@ def test_the_tables_are_on_the_page_where_there_is_something_to_say() -> None:
     assert len(empty) == len(full) - 2
 
 
+def test_the_chart_has_every_layer_and_width() -> None:
+    section = next(one for one in sections(with_model(sensitivity=LAYERS), (), INT8) if one.anchor == "quantization")
+    (chart,) = section.charts
+    assert [name for _, name in chart.legend] == ["int8", "float16"]
+    assert "output" in chart.svg
+    assert "hidden" in chart.svg
+
+
 def test_what_was_repaired_is_on_the_first_screen_in_the_section_and_on_the_card(tmp_path: Path) -> None:
     made, plain = with_model(rungs=RUNGS, repaired="smoothing 0.5"), evidence()
     told = "dynamic int8 missed its gate as the recipe had it, and was repaired: smoothing 0.5."

@@ -59,6 +59,7 @@ def export(
         "edgedistill.labels": json.dumps(corpus.labels),
     }
     stored = {name: model for name, model in quantized.items() if model.scheme in options.STORES}
+    _require_a_file_each(layout, stored)
     with bar(f"exporting to {options.format}", len(stored) + 2, "files") as advance:
         variants = [_variant(layout, options, "float32", load_classifier(start).eval(), start, root, facts, texts)]
         advance(1)
@@ -87,6 +88,22 @@ def export(
         teacher_root="teacher",
         recipe_sha256=recipe_sha256,
     )
+
+
+def _require_a_file_each(layout: Any, stored: Mapping[str, QuantizedModel]) -> None:
+    """Refuse two models of one scheme, as where one method was repaired into what another one makes.
+
+    Raises:
+        StageError: both would be written to the same file.
+    """
+    methods: dict[str, str] = {}
+    for method, model in stored.items():
+        other = methods.setdefault(model.scheme, method)
+        if other != method:
+            raise StageError(
+                f"{other} and {method} are both {model.scheme} and would both be {layout.file_for(model.scheme)}; "
+                "leave one of them out of quantize, or set its repair to false"
+            )
 
 
 def _variant(

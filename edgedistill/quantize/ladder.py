@@ -146,7 +146,8 @@ class _Climber:
         if step.exclude:
             return self._without(step.exclude)
         own = self.best.options.model_dump()
-        if not step.update.keys() <= own.keys() or step.update.items() <= own.items():
+        known = _kind(step.update.get("method", own["method"])).model_fields.keys()
+        if not step.update.keys() <= known or step.update.items() <= own.items():
             return None
         if not step.replaces.items() <= own.items():
             return None
@@ -167,8 +168,15 @@ class _Climber:
 
 
 def updated(options: MethodOptions, update: Mapping[str, Any]) -> MethodOptions:
-    """Return the options with some of them changed, checked as a recipe's are."""
-    return type(options).model_validate({**options.model_dump(), **update})
+    """Return the options with some of them changed, checked as a recipe's are; of another method, those it shares."""
+    kind = _kind(update.get("method", options.method))
+    shared = {name: value for name, value in options.model_dump().items() if name in kind.model_fields}
+    return kind.model_validate({**shared, **update})
+
+
+def _kind(method: str) -> type[MethodOptions]:
+    kind: type[MethodOptions] = registry.load(METHODS, method).Options
+    return kind
 
 
 def told(rung: Rung) -> str:

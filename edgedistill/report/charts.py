@@ -14,9 +14,9 @@ from edgedistill.report.evidence import name_of, reference, split_title, way_to,
 from edgedistill.report.page import Chart
 from edgedistill.report.svg import BAD, GOOD, GRID, INK, MUTED, SERIES, TEACHER, TEACHER_EXPORTED, css, inline, panels
 from edgedistill.report.tables import emulated
-from edgedistill.report.units import duration, points, share
+from edgedistill.report.units import duration, points, share, tiny
 from edgedistill.results import BenchmarkResult, Step, Subject
-from edgedistill.values import Metric, Training
+from edgedistill.values import Metric, QuantizedModel, Training
 
 STAGE_COLOURS = {"distill": SERIES[0], "export": SERIES[1], "quantize": SERIES[2]}
 STAGE_TITLES = {"distill": "distillation", "export": "export", "quantize": "quantization"}
@@ -189,6 +189,30 @@ def training_curve(training: Training, metric_name: str) -> Chart | None:
     names = ((SERIES[0], "training loss"), (SERIES[2], "validation loss"), (SERIES[1], f"validation {metric_name}"))
     reading = f"The dashed line is epoch {training.best_epoch}, whose weights were kept."
     return Chart("The student's training", reading, svg, tuple((css(colour), name) for colour, name in names))
+
+
+def sensitivity(model: QuantizedModel, most: int = 16) -> Chart | None:
+    """Draw what each layer costs alone at each width, on a logarithmic axis; of many layers the dearest."""
+    layers = list(dict.fromkeys(one.layer for one in model.sensitivity))[:most]
+    if not layers:
+        return None
+    widths = list(dict.fromkeys(one.scheme.partition(" ")[0] for one in model.sensitivity))
+    smallest = min((one.cost.kl for one in model.sensitivity if one.cost.kl > 0), default=1e-9)
+    with panels(44 + 42 * len(layers)) as (figure, (axes,)):
+        shown = [one for one in model.sensitivity if one.layer in layers]
+        for one in shown:
+            nth = widths.index(one.scheme.partition(" ")[0])
+            marker, colour = _MARKERS[nth % len(_MARKERS)], SERIES[nth % len(SERIES)]
+            axes.plot(max(one.cost.kl, smallest), layers.index(one.layer) + 0.17, marker, color=colour, markersize=7)
+        for i, layer in enumerate(layers):
+            _row_title(axes, i, _shortened(layer), bold=False)
+        _rows_of_text(axes, len(layers))
+        _log_axis(axes, [max(one.cost.kl, smallest) for one in shown], lambda value, _: tiny(value))
+        axes.set_xlabel("KL divergence from the float student, nats")
+        svg = inline(figure, f"sensitivity-{model.method}")
+    legend = tuple((css(SERIES[nth % len(SERIES)]), width) for nth, width in enumerate(widths))
+    reading = "Each layer quantized alone, everything else float; further left is better."
+    return Chart(f"{model.method}: what each layer costs", reading, svg, legend)
 
 
 def _level(axes: Axes, i: int, title: str, level: float, text: str) -> None:

@@ -153,7 +153,8 @@ def _quantization(evidence: Evidence) -> Section:
         reasons += [f"It was repaired to pass its gate: {model.repaired}."] if model.repaired else []
     lead = "Every stored number is decided here; export only lays them out. " + " ".join(reasons)
     folders = tuple(model.folder.name for model in evidence.quantized.values())
-    return Section("quantization", "Quantization", lead, (), (background.simulated(evidence), *blocks), folders)
+    drawn = _drawn(*(charts.sensitivity(model) for model in evidence.quantized.values()))
+    return Section("quantization", "Quantization", lead, drawn, (background.simulated(evidence), *blocks), folders)
 
 
 def _parity(evidence: Evidence) -> Section:
