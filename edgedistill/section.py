@@ -1,7 +1,7 @@
 """Section: what every part of a recipe has in common."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -70,6 +70,10 @@ class LossOptions(Section):
 
 
 Width = Literal["float32", "float16", "int8", "int4"]
+Rounding = Annotated[
+    Literal["nearest", "gptq"],
+    Field(description="gptq: the codes of a linear layer are chosen together, for its calibration inputs."),
+]
 
 
 class MethodOptions(Section):

@@ -57,6 +57,8 @@ OTHER: dict[str, Any] = {
     "quantize[0].overrides": {"*": "float16"},
     "quantize[0].granularity": "per_tensor",
     "quantize[0].embeddings": "int4",
+    "quantize[0].smoothing": 0.5,
+    "quantize[0].rounding": "gptq",
     "export[0].exporter": "dynamo",
     "benchmark.target": "x86_64_avx2",
     "budget.min_retained_quality": 0.9,

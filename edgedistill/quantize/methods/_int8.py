@@ -1,16 +1,19 @@
 """What the methods of 8-bit codes share: which CPUs must be right, and so how large a code may be."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from edgedistill import registry
 from edgedistill.quantize.methods._gate import GatedOptions
-from edgedistill.section import Section, Width
+from edgedistill.section import Rounding, Section, Width
 
 if TYPE_CHECKING:
     from edgedistill.quantize.decisions import Decision
+    from edgedistill.quantize.ranges import RangeRule
+    from edgedistill.training.rows import TokenRows
 
 TARGETS = "edgedistill.targets"
 
@@ -38,6 +41,13 @@ class Int8Options(CpuOptions, GatedOptions):
     min_weights: int = Field(
         1 << 16, ge=0, description="Linear layers with fewer weights stay float: they save nothing, and rounding costs."
     )
+    smoothing: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="How much of the outliers moves from inputs to weights, where that helps a layer; 0.5 is usual.",
+    )
+    rounding: Rounding = "nearest"
     embeddings: Width = Field("int8", description="Width of embedding tables; as float32 the file hardly shrinks.")
 
 
@@ -60,19 +70,43 @@ def needs(options: CpuOptions) -> dict[str, Any]:
     return {"reduced_range": decide_range(options)[0]}
 
 
-def weights(model: Any, options: Int8Options) -> "Iterator[tuple[str, Decision]]":
-    """Yield (layer name, decision) for every table and large linear layer, inputs measured on the fly."""
+def decided(
+    model: Any, options: Int8Options, calibration: "TokenRows", ranges: "RangeRule | None" = None
+) -> "Iterator[tuple[str, Decision]]":
+    """Yield (layer name, decision) for every table and large linear layer.
+
+    Args:
+        ranges: how the inputs' ranges are found; None: each is measured on the fly.
+    """
     from torch import nn
 
     from edgedistill.quantize.affine import quantize_rows, quantize_whole
     from edgedistill.quantize.decisions import Int8
+    from edgedistill.quantize.gptq import optimised_rows
+    from edgedistill.quantize.inputs import Wanted, inputs_of
+    from edgedistill.quantize.smoothing import Smoothing
     from edgedistill.quantize.widths import FULL_RANGE, REDUCED_RANGE, at_width, quantizable
 
     limit = REDUCED_RANGE if decide_range(options)[0] else FULL_RANGE
     rounded = quantize_rows if options.granularity == "per_channel" else quantize_whole
-    for name, layer in quantizable(model).items():
-        if isinstance(layer, nn.Linear) and layer.weight.numel() >= options.min_weights:
-            yield name, Int8(rounded(layer.weight.detach().numpy(), limit))
+    nearest = partial(rounded, limit=limit)
+    layers = quantizable(model)
+    large = [
+        name
+        for name, layer in layers.items()
+        if isinstance(layer, nn.Linear) and layer.weight.numel() >= options.min_weights
+    ]
+    smoothing = None if options.smoothing is None else Smoothing(options.smoothing, nearest)
+    wanted = Wanted(smoothing, hessian=options.rounding == "gptq", ranges=ranges)
+    inputs = inputs_of(model, large, wanted, calibration)
+    for name, layer in layers.items():
+        if name in inputs:
+            known = inputs[name]
+            weight = layer.weight.detach().numpy() * (1 if known.smoothing is None else known.smoothing)
+            rows = nearest(weight)
+            if known.hessian is not None:
+                rows = optimised_rows(weight, rows, known.hessian)
+            yield name, Int8(rows, known.range, known.smoothing)
         elif isinstance(layer, nn.Embedding):
             decision = at_width(name, layer, options.embeddings)
             if decision is not None:

@@ -1,6 +1,6 @@
 """Weights and embedding tables as int8, one scale per output channel or table row; activations as uint8 on the fly.
 
-Nothing is calibrated: each activation's range is measured when it is there. Where a CPU multiplies u8 by s8 without
+Ranges are not calibrated: each activation's is measured when it is there. Where a CPU multiplies u8 by s8 without
 a dot-product instruction (AVX2 without VNNI), two products are added in 16 bits and saturate; codes of 7 bits keep
 the sum below that.
 
@@ -37,6 +37,9 @@ def quantize(model: Any, options: Options, calibration: "TokenRows") -> Iterator
 
     Args:
         model: float, in evaluation mode; left as it is.
-        calibration: not read.
+        calibration: read for smoothing and for rounding by gptq.
+
+    Raises:
+        QuantizationError: one of these is asked for, and there are no calibration rows.
     """
-    yield from _int8.weights(model, options)
+    yield from _int8.decided(model, options, calibration)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from edgedistill.quantize.methods import _weight_only
 from edgedistill.quantize.methods._gate import Gate, GatedOptions
-from edgedistill.section import Width
+from edgedistill.section import Rounding, Width
 
 if TYPE_CHECKING:
     from edgedistill.quantize.decisions import Decision
@@ -33,6 +33,7 @@ class Options(GatedOptions):
     min_weights: int = Field(
         1 << 12, ge=0, description="Linear layers with fewer weights stay float: they save nothing, and rounding costs."
     )
+    rounding: Rounding = "nearest"
     embeddings: Width = Field("int4", description="Width of embedding tables.")
     gate: Gate | None = Field(
         Gate(min_agreement=0.97, max_metric_loss=0.01),
@@ -47,23 +48,32 @@ def quantize(model: Any, options: Options, calibration: "TokenRows") -> Iterator
 
     Args:
         model: float, in evaluation mode; left as it is.
-        calibration: not read.
+        calibration: read for rounding by gptq.
 
     Raises:
-        QuantizationError: the groups do not fill a layer's columns.
+        QuantizationError: the groups do not fill a layer's columns, or gptq has no calibration rows.
     """
     from torch import nn
 
     from edgedistill.quantize.affine import quantize_groups
     from edgedistill.quantize.decisions import Int4
+    from edgedistill.quantize.gptq import optimised_groups
+    from edgedistill.quantize.inputs import Wanted, inputs_of
     from edgedistill.quantize.widths import at_width, quantizable
 
-    for name, layer in quantizable(model).items():
-        table = isinstance(layer, nn.Embedding)
-        if table and options.embeddings != "int4":
+    layers = quantizable(model)
+    tables = [name for name, layer in layers.items() if isinstance(layer, nn.Embedding)]
+    large = [name for name in layers if name not in tables and layers[name].weight.numel() >= options.min_weights]
+    inputs = inputs_of(model, large, Wanted(hessian=options.rounding == "gptq"), calibration)
+    for name, layer in layers.items():
+        if name in tables and options.embeddings != "int4":
             decision = at_width(name, layer, options.embeddings)
             if decision is not None:
                 yield name, decision
-        elif table or layer.weight.numel() >= options.min_weights:
+        elif name in tables or name in inputs:
             weight = layer.weight.detach().numpy()
-            yield name, Int4(quantize_groups(weight, options.group_size, symmetric=options.symmetric))
+            groups = quantize_groups(weight, options.group_size, symmetric=options.symmetric)
+            hessian = inputs[name].hessian if name in inputs else None
+            if hessian is not None:
+                groups = optimised_groups(weight, groups, hessian)
+            yield name, Int4(groups)
