@@ -23,8 +23,10 @@ class Options(StudentOptions):
     """Where the checkpoint lies, and what it may be used for."""
 
     kind: Literal["pretrained"]
-    model: ModelReference
-    licence: str = Field(description="SPDX id of the licence that the checkpoint is under; goes into NOTICE.")
+    model: ModelReference = Field(description="The checkpoint that the student starts from.")
+    licence: str = Field(
+        examples=["Apache-2.0"], description="SPDX id of the licence that the checkpoint is under; goes into NOTICE."
+    )
 
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
 
