@@ -118,14 +118,12 @@ def judged(
         trained: for each mixture, logits, (rows, classes) float32, and the training.
         validation: gold labels and the teacher's logits; rows without a label count for agreement and divergence only.
     """
-    known, teacher_logits = validation.labels >= 0, torch.from_numpy(np.array(validation.logits))
+    known, gold = validation.labels >= 0, torch.from_numpy(np.array(validation.labels))  # copies: on disk, read-only
+    teacher_logits = torch.from_numpy(np.array(validation.logits))
     right = [(logits.argmax(axis=1) == validation.labels)[known] for logits, _ in trained]
     same = [float((logits.argmax(axis=1) == validation.logits.argmax(axis=1)).mean()) for logits, _ in trained]
     plain = forward_kl.Options(loss="forward_kl", temperature=1.0)
-    apart = [
-        float(forward_kl.loss(plain, torch.from_numpy(logits), teacher_logits, torch.from_numpy(validation.labels)))
-        for logits, _ in trained
-    ]
+    apart = [float(forward_kl.loss(plain, torch.from_numpy(logits), teacher_logits, gold)) for logits, _ in trained]
     best = max(range(len(trained)), key=lambda i: (right[i].mean(), same[i], -apart[i]))
     trials = tuple(
         Trial(
