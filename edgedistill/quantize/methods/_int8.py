@@ -45,7 +45,7 @@ class Int8Options(CpuOptions, GatedOptions):
         None,
         ge=0,
         le=1,
-        description="How much of the outliers moves from inputs to weights, where that helps a layer; 0.5 is usual.",
+        description="Share of outliers that moves from inputs to weights, where that helps a layer; 0.5 to 0.75 are usual.",
     )
     rounding: Rounding = "nearest"
     embeddings: Width = Field("int8", description="Width of embedding tables; as float32 the file hardly shrinks.")
