@@ -1,13 +1,16 @@
 """A quantized model in PyTorch: the shape of the float student, the numbers of the quantized file."""
 
+import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
+from edgedistill.errors import ModelError
 from edgedistill.models.int8_layers import DynamicInt8Linear, Int8Embedding, StaticInt8Linear
 from edgedistill.models.load import load_classifier
 from edgedistill.models.smoothed import Smoothed
@@ -52,16 +55,42 @@ def load_quantized(checkpoint: Path, weights: Path) -> Any:
     Args:
         checkpoint: of the float student.
         weights: file that `save_quantized` wrote.
+
+    Raises:
+        ModelError: the file does not hold what its own list of layers needs, or is of another student.
     """
-    state = load_file(weights)
-    with safe_open(weights, framework="pt") as opened:
-        kinds: dict[str, str] = json.loads(opened.metadata()["quantized_layers"])
+    kinds, state = _read(weights)
     model = load_classifier(checkpoint)
-    for name in sorted(kinds):  # an outer layer before the one inside it
-        numbers = {key.rpartition(".")[2]: tensor for key, tensor in state.items() if key.rpartition(".")[0] == name}
-        replace_module(model, name, KINDS[kinds[name]](**numbers))
-    model.load_state_dict(state)
+    try:
+        for name in sorted(kinds):  # an outer layer before the one inside it
+            held = {key.rpartition(".")[2]: number for key, number in state.items() if key.rpartition(".")[0] == name}
+            replace_module(model, name, _made(kinds[name], name, held, weights))
+        model.load_state_dict(state)
+    except (AttributeError, RuntimeError) as error:  # no such layer, or not the numbers of this one
+        raise ModelError(f"{weights} is not of the student in {checkpoint}: {' '.join(str(error).split())}") from error
     return model.eval()
+
+
+def _read(weights: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return layer name -> kind, and every stored tensor by its name."""
+    try:
+        state = load_file(weights)
+        with safe_open(weights, framework="pt") as opened:
+            kinds: dict[str, str] = json.loads((opened.metadata() or {})["quantized_layers"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(f"{weights} cannot be read as a quantized model: {error!r}; quantize again") from error
+    return kinds, state
+
+
+def _made(kind: str, name: str, numbers: Mapping[str, Tensor], weights: Path) -> nn.Module:
+    """Return the layer of these numbers; one that wraps another layer is still empty."""
+    if kind not in KINDS:
+        raise ModelError(f"{weights} calls {name} {kind!r}; a layer is one of: {', '.join(sorted(KINDS))}")
+    needed = inspect.signature(KINDS[kind]).parameters.keys() - {"layer"}
+    if numbers.keys() != needed:
+        raise ModelError(f"{weights} holds {sorted(numbers)} of {name}, and {kind} is made of {sorted(needed)}")
+    made: nn.Module = KINDS[kind](**numbers)
+    return made
 
 
 def replace_module(model: Any, name: str, module: nn.Module) -> None:

@@ -3,33 +3,19 @@
 from collections.abc import Callable
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from onnx import TensorProto, helper
+from plain_session import largest_difference, session
 
 from edgedistill.models.int8_layers import dynamic_int8_linear, int8_embedding
 
 Linear = Callable[..., torch.Tensor]
 COLUMNS, ROWS = 12, 5
 values_of = st.floats(min_value=-1e3, max_value=1e3, width=32)
-
-
-def session(nodes: list[object], inputs: dict[str, int], output: str) -> ort.InferenceSession:
-    """Return a graph that runs as it is written: no optimization, nothing fused."""
-    graph = helper.make_graph(
-        nodes,
-        "reference",
-        [helper.make_tensor_value_info(name, kind, None) for name, kind in inputs.items()],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    settings = ort.SessionOptions()
-    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
 
 
 LINEAR = session(
@@ -70,9 +56,7 @@ def difference(linear: Linear, values: np.ndarray, seed: int = 0) -> float:
     stored = weights(seed)
     expected = LINEAR.run(None, {"values": values, **stored})[0]
     given_values = linear(torch.from_numpy(values), *(torch.from_numpy(array) for array in stored.values())).numpy()
-    assert given_values.shape == expected.shape
-    assert given_values.dtype == np.float32
-    return float(np.abs(given_values - expected).max() / max(1.0, np.abs(expected).max()))
+    return largest_difference(given_values, expected)
 
 
 @given(

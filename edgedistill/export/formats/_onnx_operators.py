@@ -132,15 +132,18 @@ def _float16_weight_symbolic(g: Any, weight: Any) -> Any:
     return g.op("Cast", weight, to_i=FLOAT32)
 
 
+# The exporter does not know what these two give back, and warns unless it is told type and number of axes.
 def _int4_linear_symbolic(g: Any, values: Any, packed: Any, scales: Any, zero_points: Any) -> Any:
     attributes = {f"{name}_i": value for name, value in _matrix(packed.type().sizes()).items()}
-    return g.op(f"{CONTRIB}::MatMulNBits", values, packed, scales, zero_points, **attributes)
+    product = g.op(f"{CONTRIB}::MatMulNBits", values, packed, scales, zero_points, **attributes)
+    return product.setType(scales.type().with_sizes([None] * values.type().dim()))
 
 
 def _int4_embedding_symbolic(g: Any, ids: Any, packed: Any, scales: Any, zero_points: Any) -> Any:
     sizes = packed.type().sizes(), scales.type().sizes()
     attributes = {f"{name}_i": value for name, value in _table(*sizes).items()}
-    return g.op(f"{CONTRIB}::GatherBlockQuantized", packed, ids, scales, zero_points, **attributes)
+    vectors = g.op(f"{CONTRIB}::GatherBlockQuantized", packed, ids, scales, zero_points, **attributes)
+    return vectors.setType(scales.type().with_sizes([None] * (ids.type().dim() + 1)))
 
 
 def register_symbolics(opset: int) -> None:
