@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from edgedistill.errors import QuantizationError
-from edgedistill.quantize.affine import RowQuantized, quantize_rows
+from edgedistill.quantize.affine import RowQuantized, quantize_rows, quantize_whole
 
 LARGEST = float(np.finfo(np.float32).max) / 2
 SMALLEST = 2.0**-100
@@ -66,6 +66,24 @@ def test_rows_do_not_see_each_other(weight: np.ndarray, limit: int) -> None:
     assert whole.scales[0] == alone.scales[0]
 
 
+@given(matrices, limits)
+def test_one_scale_for_the_whole_matrix_keeps_the_same_bound(weight: np.ndarray, limit: int) -> None:
+    made = quantize_whole(weight, limit)
+    in_one_row = quantize_rows(weight.reshape(1, -1), limit)
+    assert not faults(weight.reshape(1, -1), limit, RowQuantized(made.codes.reshape(1, -1), made.scales, limit))
+    assert made.codes.shape == weight.shape
+    assert made.max_error_in_steps(weight) <= HALF
+    assert np.array_equal(made.codes.ravel(), in_one_row.codes[0])
+    assert made.scales == in_one_row.scales
+
+
+def test_one_large_row_costs_the_others_their_codes_where_a_scale_is_shared() -> None:
+    weight = np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
+    weight[0] *= 1000
+    whole, rows = quantize_whole(weight, 127), quantize_rows(weight, 127)
+    assert np.abs(whole.dequantize() - weight)[1:].max() > 100 * np.abs(rows.dequantize() - weight)[1:].max()
+
+
 @pytest.mark.parametrize("size", [0.0, 1e-45, 1e-38, 1e-30, 1.0, 1e30, 3e38])
 def test_rows_of_any_size_stay_finite_and_close(size: float) -> None:
     weight = np.array([[size, -size / 3, 0.0]], dtype=np.float32)
@@ -85,8 +103,9 @@ def test_a_row_of_zeros_is_exact_and_a_row_too_small_to_scale_becomes_one() -> N
 def test_what_is_not_finite_is_refused(wrong: float) -> None:
     weight = np.ones((3, 4), dtype=np.float32)
     weight[1, 2] = wrong
-    with pytest.raises(QuantizationError, match="NaN or an infinity"):
-        quantize_rows(weight, 127)
+    for quantize in (quantize_rows, quantize_whole):
+        with pytest.raises(QuantizationError, match="NaN or an infinity"):
+            quantize(weight, 127)
 
 
 @pytest.mark.parametrize("limit", [-1, 0, 128, 255])

@@ -93,27 +93,24 @@ def quantize_groups(weight: np.ndarray, group_size: int, *, symmetric: bool) -> 
     """Round `weight`, (rows, columns) float32, to 4-bit codes, one scale for `group_size` columns of a row.
 
     Symmetric codes lie in -7..7 around the zero point 8. Asymmetric ones use all of 0..15: the group's range is widened
-    to hold 0, and its scale is set after the zero point is rounded, so that both ends are still in reach. A weight
-    moves by no more than half a scale; a group of zeros gets scale 1 and stays exact.
+    to hold 0, and the zero point is the one that reaches both ends with the finest scale. A weight moves by no more
+    than half a scale, and 0 stays 0; a group of zeros gets scale 1.
 
     Raises:
         QuantizationError: the groups do not fill the columns, or a weight is not finite.
     """
     rows, columns = weight.shape
     if columns % group_size:
-        fits = [size for size in (16, 32, 64, 128, 256) if columns % size == 0]
-        raise QuantizationError(f"group_size {group_size} does not divide {columns} columns; these do: {fits}")
+        fits = [str(size) for size in (16, 32, 64, 128, 256) if columns % size == 0]
+        cure = f"these do: {', '.join(fits)}" if fits else "no size does; give the layer another width"
+        raise QuantizationError(f"group_size {group_size} does not divide {columns} columns; {cure}")
     weight = _checked(weight, 7)
     groups = weight.reshape(rows, columns // group_size, group_size)
     if symmetric:
         zero_points = np.full(groups.shape[:2], MIDDLE_4_BIT_CODE, dtype=np.uint8)
         scales = np.abs(groups).max(axis=2) / np.float32(7)
     else:
-        low, high = np.minimum(groups.min(axis=2), 0), np.maximum(groups.max(axis=2), 0)
-        span = np.where(high > low, high - low, 1)
-        zero_points = np.rint(-low / span * LARGEST_4_BIT_CODE).astype(np.uint8)
-        above = LARGEST_4_BIT_CODE - zero_points.astype(np.float32)
-        scales = np.maximum(-low / np.maximum(zero_points, 0.5), high / np.maximum(above, 0.5))
+        zero_points, scales = _finest(np.maximum(-groups.min(axis=2), 0), np.maximum(groups.max(axis=2), 0))
     scales = _usable(scales.astype(np.float32))
     largest = LARGEST_4_BIT_CODE
     codes = np.clip(np.rint(groups / scales[:, :, None]) + zero_points[:, :, None], 0, largest).astype(np.uint8)
@@ -128,6 +125,25 @@ def packed(codes: np.ndarray) -> np.ndarray:
     even = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, codes.shape[-1] % 2)])
     both: np.ndarray = even[..., 0::2] | (even[..., 1::2] << 4)
     return both.astype(np.uint8)
+
+
+def _finest(below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return zero points and scales with which codes 0..15 reach from -below to above, the scale as small as can be.
+
+    Of the two whole numbers around the zero point that would be exact, the nearer one is not always the better one.
+    """
+    largest = LARGEST_4_BIT_CODE
+    span = np.where(below + above > 0, below + above, 1)
+    lower = np.minimum(np.floor(below / span * largest), largest - 1)
+
+    def scales(zero_points: np.ndarray) -> np.ndarray:
+        ends, steps = np.stack([below, above]), np.stack([zero_points, largest - zero_points])
+        reached: np.ndarray = np.where(steps > 0, ends / np.maximum(steps, 1), np.where(ends > 0, np.inf, 0))
+        return reached.max(axis=0)
+
+    at_lower, at_upper = scales(lower), scales(lower + 1)
+    zero_points = np.where(at_lower <= at_upper, lower, lower + 1)
+    return zero_points.astype(np.uint8), np.minimum(at_lower, at_upper)
 
 
 def _checked(weight: np.ndarray, limit: int) -> np.ndarray:
