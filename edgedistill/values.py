@@ -411,6 +411,7 @@ class Variant(Value):
     size_bytes: int = Field(gt=0)
     opset: int
     ir_version: int
+    oldest_runtime: str | None = Field(None, description="Oldest release of the runtime that is known to run the file.")
     exporter: str
     exporters_refused: tuple[str, ...] = Field(description="Exporters tried before, each with why it was refused.")
     parity: Parity

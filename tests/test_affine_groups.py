@@ -78,7 +78,8 @@ def test_no_other_zero_point_has_a_finer_scale(weight: np.ndarray) -> None:
     ends = (max(-float(weight.min()), 0.0), max(float(weight.max()), 0.0))
     finest = np.inf
     for zero_point in range(16):
-        needed = [end / steps if steps else np.inf for end, steps in zip(ends, (zero_point, 15 - zero_point)) if end]
+        sides = zip(ends, (zero_point, 15 - zero_point), strict=True)
+        needed = [end / steps if steps else np.inf for end, steps in sides if end]
         finest = min(finest, max(needed))
     assert quantize_groups(weight, GROUP, symmetric=False).scales[0, 0] == pytest.approx(finest, rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""A quantized model comes back from its file to the bit, whatever its layers are; a file that was changed is refused."""
+"""A quantized model comes back from its file to the bit, whatever its layers; a file that was changed is refused."""
 
 import json
 from collections.abc import Callable

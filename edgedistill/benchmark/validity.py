@@ -21,10 +21,14 @@ INTEGER_KERNELS = frozenset(
         "MatMulInteger",
         "MatMulIntegerToFloat",
         "MatMulNBits",
+        "QGemm",
         "QLinearMatMul",
     }
 )
 """Operators that read small integers even where a profile does not list their weights, as those are packed."""
+
+WITHOUT_CODES = frozenset({"float32", "float16"})
+"""Schemes that promise no integer kernel: half precision is widened when the file is loaded, or a row is looked up."""
 
 
 def answers_agree(
@@ -77,7 +81,7 @@ def faults_of(subject: Subject, exported_sha256: str) -> Iterator[str]:
     """Yield everything that says that another thing was measured than the one that ships."""
     if not subject.outputs_checked:
         yield f"{subject.title}: the timed calls gave other logits than the quality was measured on"
-    if subject.scheme != "float32" and not any(map(reads_codes, subject.kernels)):
+    if subject.scheme not in WITHOUT_CODES and not any(map(reads_codes, subject.kernels)):
         ran = ", ".join(subject.kernels)
         yield f"{subject.title}: no integer kernel ran ({ran}); the weights were unfolded to float"
     if subject.sha256 != exported_sha256:

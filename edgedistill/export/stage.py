@@ -74,6 +74,7 @@ def export(
             layout, options, "float32", load_classifier(taught_by).eval(), taught_by, teacher_root, facts, texts[:16]
         )
         advance(1)
+    _add_settings(root / "config.json", layout.settings([variant.file for variant in variants]))
     shared = {
         file.relative_to(root).as_posix(): sha256_of(file) for file in files_in(root) if file.parent.name != "onnx"
     }
@@ -131,7 +132,8 @@ def _variant(
         else:
             return Variant(
                 name=name, scheme=scheme, file=relative, sha256=sha256_of(file), size_bytes=file.stat().st_size,
-                opset=opset, ir_version=ir_version, exporter=exporter, exporters_refused=tuple(refused), parity=proof,
+                opset=opset, ir_version=ir_version, oldest_runtime=layout.oldest_runtime(file), exporter=exporter,
+                exporters_refused=tuple(refused), parity=proof,
             )  # fmt: skip
     file.unlink(missing_ok=True)
     raise StageError(f"{relative} could not be written: {'; '.join(refused)}")
@@ -141,10 +143,9 @@ def _holds(arrays: set[bytes], model: Any, decided: QuantizedModel | None) -> bo
     """Whether the file holds every stored number: codes and scales as they are, float matrices perhaps turned."""
     if decided is not None:
         stored = load_file(decided.path(decided.weights))
-        wanted = [tensor for name, tensor in stored.items() if _is_decided(name, tensor)]
-    else:
-        wanted = [tensor.detach() for tensor in model.parameters() if tensor.dim() == 2]
-    return all(tensor.numpy().tobytes() in arrays or tensor.t().numpy().tobytes() in arrays for tensor in wanted)
+        return all(tensor.numpy().tobytes() in arrays for name, tensor in stored.items() if _is_decided(name, tensor))
+    matrices = [tensor.detach() for tensor in model.parameters() if tensor.dim() == 2]
+    return all(tensor.numpy().tobytes() in arrays or tensor.t().numpy().tobytes() in arrays for tensor in matrices)
 
 
 def _is_decided(name: str, tensor: torch.Tensor) -> bool:
@@ -166,6 +167,11 @@ def _copy_shared(checkpoint: Path, root: Path) -> None:
     tokenizer.enable_truncation(max_length=settings["model_max_length"])
     tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
     tokenizer.save(str(root / "tokenizer.json"))
+
+
+def _add_settings(config: Path, settings: Mapping[str, Any]) -> None:
+    said = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(said | dict(settings), indent=2) + "\n", encoding="utf-8")
 
 
 def _write_licence(root: Path, teacher: Teacher, tokens: Tokens, licence: str) -> None:

@@ -267,7 +267,8 @@ def _difference(check: ParityCheck) -> Cell:
 
 def _exporters(variant: Variant) -> str:
     refused = f"; refused: {'; '.join(variant.exporters_refused)}" if variant.exporters_refused else ""
-    return f"IR {variant.ir_version}, {variant.exporter}{refused}"
+    runtime = "" if variant.oldest_runtime is None else f", runtime {variant.oldest_runtime} or newer"
+    return f"IR {variant.ir_version}{runtime}, {variant.exporter}{refused}"
 
 
 def machine(environment: Environment) -> Table:

@@ -61,6 +61,8 @@ def model_card(
         parity=table(_parity(artifact)),
         hashes=table(_hashes(corpus, teacher, student, artifact)),
         loading=loading.lines(shipped).strip(),
+        transformers_js=loading.transformers_js_lines(shipped).strip(),
+        node=loading.node_lines(shipped).strip(),
         shipping=plain(loading.shipping(artifact, shipped)),
     )
     return str(card)
@@ -128,10 +130,16 @@ def _rounds_activations(model: QuantizedModel) -> bool:
 
 def _files(artifact: Artifact) -> Table:
     rows = [
-        row(str(v.file), v.scheme, size(v.size_bytes), f"opset {v.opset}, IR {v.ir_version}") for v in artifact.variants
+        row(str(v.file), v.scheme, size(v.size_bytes), loading.transformers_js_options(v), _needs(artifact, v))
+        for v in artifact.variants
     ]
-    beside = row("beside each", ", ".join(sorted(artifact.shared_files)), size(artifact.shared_bytes), "")
-    return Table("Files", ("File", "Numbers", "Size", "Format"), (*rows, beside))
+    beside = row("beside each", ", ".join(sorted(artifact.shared_files)), size(artifact.shared_bytes), "", "")
+    return Table("Files", ("File", "Numbers", "Size", "For transformers.js", "Needs"), (*rows, beside))
+
+
+def _needs(artifact: Artifact, variant: Variant) -> str:
+    runtime = "" if variant.oldest_runtime is None else f"{artifact.runtime} {variant.oldest_runtime} or newer; "
+    return f"{runtime}opset {variant.opset}, IR {variant.ir_version}"
 
 
 def _quality(artifact: Artifact, benchmark: BenchmarkResult) -> Table:

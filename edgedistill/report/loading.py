@@ -1,9 +1,10 @@
 """The few lines with which an app loads an artifact: stock libraries, nothing of ours."""
 
+from edgedistill.export import transformers_js
 from edgedistill.report.units import size
 from edgedistill.values import Artifact, Variant
 
-_LINES = """\
+_PYTHON = """\
 import json, os
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import; leave it out if the runtime may report
 import numpy as np, onnxruntime
@@ -19,10 +20,52 @@ logits = session.run(["logits"], {{wanted.name: inputs[wanted.name] for wanted i
 print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])
 """
 
+_TRANSFORMERS_JS = """\
+import {{ env, pipeline }} from "@huggingface/transformers";
+
+env.allowRemoteModels = false;
+env.localModelPath = "./";  // a browser: the URL of the folder that holds this one, and below this one's name for "."
+
+const classify = await pipeline("text-classification", ".", {options});
+console.log(await classify("a text to classify"));
+"""
+
+_NODE = """\
+import {{ AutoTokenizer, env }} from "@huggingface/transformers";
+import {{ InferenceSession, Tensor }} from "onnxruntime-node";
+
+env.allowRemoteModels = false;
+env.localModelPath = "./";
+
+const tokenizer = await AutoTokenizer.from_pretrained(".");
+const session = await InferenceSession.create("{file}");
+
+const read = tokenizer(["a text to classify"], {{ padding: true, truncation: true }});
+const inputs = session.inputNames.map((name) => [name, new Tensor("int64", read[name].data, read[name].dims)]);
+const {{ logits }} = await session.run(Object.fromEntries(inputs));
+console.log(logits.dims, logits.data);
+"""
+
 
 def lines(variant: Variant) -> str:
     """Return Python that classifies one text, to be run in the artifact's folder."""
-    return _LINES.format(file=variant.file)
+    return _PYTHON.format(file=variant.file)
+
+
+def transformers_js_lines(variant: Variant) -> str:
+    """Return JavaScript that does so with transformers.js."""
+    return _TRANSFORMERS_JS.format(options=transformers_js_options(variant))
+
+
+def node_lines(variant: Variant) -> str:
+    """Return JavaScript that runs the file itself with onnxruntime-node, and only reads texts with transformers.js."""
+    return _NODE.format(file=variant.file)
+
+
+def transformers_js_options(variant: Variant) -> str:
+    """Return what transformers.js is told to load this file, as JavaScript."""
+    told = ", ".join(f'{name}: "{word}"' for name, word in transformers_js.options_for(variant.file).items())
+    return f"{{ {told} }}"
 
 
 def shipping(artifact: Artifact, variant: Variant) -> str:

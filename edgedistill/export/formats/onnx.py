@@ -1,14 +1,19 @@
-"""ONNX, as onnxruntime, transformers.js and optimum load it: onnx/model.onnx and onnx/model_quantized.onnx.
+"""ONNX, as onnxruntime, transformers.js and optimum load it: onnx/model.onnx and beside it onnx/model_quantized.onnx.
+
+The names are those that transformers.js looks for: `_quantized` is its `q8`, which a browser loads unless told
+otherwise. optimum takes any name. A scheme that transformers.js has no word for it finds by the file's name.
 
 Source: ONNX IR specification, https://github.com/onnx/onnx/blob/main/docs/IR.md
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from edgedistill.export import transformers_js
+from edgedistill.export.formats import _onnx_versions
 from edgedistill.section import FormatOptions
 
 EXPORTERS = ("torchscript", "dynamo")
@@ -19,8 +24,8 @@ SUFFIXES: Mapping[str, str] = {
     "int8_dynamic": "_quantized",
     "int8_static": "_int8",
     "int4": "_q4",
-    "mixed": "_mixed",  # no word of theirs: transformers.js finds it by model_file_name: "model_mixed", dtype: "fp32"
-}  # transformers.js and optimum look for these
+    "mixed": "_mixed",  # no word of theirs: told by its name
+}
 
 
 class Options(FormatOptions):
@@ -28,7 +33,11 @@ class Options(FormatOptions):
 
     format: Literal["onnx"]
     opset: int = Field(
-        18, ge=17, le=21, examples=[17], description="18 is the oldest that both exporters write; phones lag behind."
+        18,
+        ge=17,
+        le=21,
+        examples=[17],
+        description="18 is the oldest that both exporters write; a newer one needs a newer runtime.",
     )
     exporter: Literal["auto", "torchscript", "dynamo"] = Field(
         "auto", description="auto tries torchscript, whose graphs onnxruntime fuses best, then dynamo; parity decides."
@@ -73,9 +82,22 @@ def write(model: Any, file: Path, exporter: str, options: Options, metadata: Map
     _strip_traces(written)
     onnx.helper.set_model_props(written, dict(sorted(metadata.items())))
     written.producer_name, written.producer_version = "edgedistill", ""
+    _onnx_versions.lower_ir_version(written)
     onnx.checker.check_model(written, full_check=True)
     onnx.save(written, file)
     return next(entry.version for entry in written.opset_import if entry.domain == ""), written.ir_version
+
+
+def oldest_runtime(file: Path) -> str:
+    """Return the oldest release of onnxruntime that is known to run the file."""
+    import onnx
+
+    return _onnx_versions.oldest_release(onnx.load(file))
+
+
+def settings(files: Sequence[PurePosixPath]) -> dict[str, Any]:
+    """Return what config.json says of the files, the float one first, beside the checkpoint's own words."""
+    return transformers_js.settings(files)
 
 
 def stored_arrays(file: Path) -> set[bytes]:

@@ -1,0 +1,32 @@
+"""How transformers.js finds a model file of an artifact: by a word for its numbers, or by the file's name.
+
+Source: https://github.com/huggingface/transformers.js, src/utils/dtypes.js and src/models/session.js, read at 4.3:
+`onnx/<name><suffix>.onnx`, where `model_file_name` is the name and `dtype` decides the suffix; without a dtype, the
+one of `transformers.js_config` in config.json, that of the device first.
+"""
+
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+DTYPES = {"": "fp32", "_fp16": "fp16", "_quantized": "q8", "_int8": "int8", "_uint8": "uint8", "_q4": "q4"}
+
+
+def options_for(file: PurePath) -> dict[str, str]:
+    """Return the options with which `from_pretrained` and `pipeline` load this file; some names are no dtype."""
+    suffix = file.stem.removeprefix("model")
+    return {"dtype": DTYPES[suffix]} if suffix in DTYPES else {"model_file_name": file.stem, "dtype": "fp32"}
+
+
+def settings(files: Sequence[PurePath]) -> dict[str, Any]:
+    """Return what config.json says beside the checkpoint's own words: which file is loaded where an app names none.
+
+    That is the first one of smaller numbers. WebGPU has no kernels for 8-bit codes, so there it stays the float one,
+    which is transformers.js' own choice.
+
+    Args:
+        files: of all variants, the float one first.
+    """
+    words = [options["dtype"] for options in map(options_for, files) if "model_file_name" not in options]
+    chosen = next((word for word in words if word != "fp32"), "fp32")
+    return {"transformers.js_config": {"dtype": chosen, "device_config": {"webgpu": {"dtype": "fp32"}}}}
