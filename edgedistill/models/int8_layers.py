@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 LINEAR, EMBEDDING = "edgedistill::dynamic_int8_linear", "edgedistill::int8_embedding"
 STATIC_LINEAR = "edgedistill::static_int8_linear"
+UNSIGNED_ZERO = 128  # the unsigned code of 0
 
 
 @torch.library.custom_op(LINEAR, mutates_args=())
@@ -24,7 +25,7 @@ def dynamic_int8_linear(values: Tensor, codes: Tensor, scales: Tensor, bias: Ten
 
     Args:
         values: (..., columns) float32; its range, widened to include 0, is measured over the whole tensor.
-        codes: (columns, rows) int8.
+        codes: (columns, rows) int8, or uint8, where UNSIGNED_ZERO stands for 0.
         scales: (rows,) float32, or (1,) where one scale holds for all rows.
         bias: (rows,) float32.
 
@@ -37,7 +38,8 @@ def dynamic_int8_linear(values: Tensor, codes: Tensor, scales: Tensor, bias: Ten
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     zero_point = torch.clamp(torch.round(-low / scale), 0, 255)
     quantized = torch.clamp(torch.round(values / scale) + zero_point, 0, 255) - zero_point
-    products = (quantized.double() @ codes.double()).float()
+    zero = UNSIGNED_ZERO if codes.dtype == torch.uint8 else 0
+    products = (quantized.double() @ (codes.double() - zero)).float()
     return products * (scale * scales) + bias
 
 
@@ -107,7 +109,7 @@ class DynamicInt8Linear(nn.Module):
 
     def __init__(self, codes: Tensor, scales: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.register_buffer("codes", codes)  # (columns, rows) int8, as MatMulInteger wants them
+        self.register_buffer("codes", codes)  # (columns, rows) int8 or uint8, as MatMulInteger wants them
         self.register_buffer("scales", scales)  # (rows,) or (1,) float32
         self.register_buffer("bias", bias)  # (rows,) float32
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from edgedistill.errors import QuantizationError
-from edgedistill.models.int8_layers import DynamicInt8Linear, Int8Embedding, StaticInt8Linear
+from edgedistill.models.int8_layers import UNSIGNED_ZERO, DynamicInt8Linear, Int8Embedding, StaticInt8Linear
 from edgedistill.models.smoothed import Smoothed
 from edgedistill.models.weight_only_layers import Float16Embedding, Float16Linear, Int4Embedding, Int4Linear
 from edgedistill.quantize.affine import GroupQuantized, RowQuantized, packed
@@ -40,6 +40,7 @@ class Int8:
     rows: RowQuantized
     input_range: InputRange | None = None  # None: measured on the fly
     smoothing: np.ndarray | None = None  # (columns,) float32 > 0; `rows` is the weight times this
+    unsigned: bool = False  # a linear layer's codes are stored as uint8, 128 more than they are
 
     @property
     def scheme(self) -> str:
@@ -47,7 +48,7 @@ class Int8:
         granularity = "per_tensor" if len(self.rows.scales) < len(self.rows.codes) else "per_channel"
         smoothed = ", smoothed input" if self.smoothing is not None else ""
         calibrated = ", calibrated input" if self.input_range is not None else ""
-        return f"int8 {granularity} symmetric{smoothed}{calibrated}"
+        return f"{'uint8' if self.unsigned else 'int8'} {granularity} symmetric{smoothed}{calibrated}"
 
     @property
     def bits(self) -> int:
@@ -66,6 +67,8 @@ class Int8:
             every_row = scales.expand(len(self.rows.codes))
             return Int8Embedding(torch.from_numpy(self.rows.codes), every_row[:, None].contiguous())
         codes = torch.from_numpy(np.ascontiguousarray(self.rows.codes.T))
+        if self.unsigned:
+            codes = (codes.short() + UNSIGNED_ZERO).to(torch.uint8)
         bias = _bias(replaced, len(self.rows.codes))
         if self.input_range is None:
             layer: nn.Module = DynamicInt8Linear(codes, scales, bias)

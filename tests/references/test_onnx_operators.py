@@ -49,6 +49,10 @@ def smoothed_static(weight: np.ndarray) -> Decision:
     return Int8(quantize_rows(weight * SMOOTHING, 127), RANGE, SMOOTHING)
 
 
+def unsigned(weight: np.ndarray) -> Decision:
+    return Int8(quantize_rows(weight, 127), unsigned=True)
+
+
 def groups(weight: np.ndarray) -> Decision:
     return Int4(quantize_groups(weight, 16, symmetric=False))
 
@@ -60,6 +64,7 @@ def symmetric_groups(weight: np.ndarray) -> Decision:
 DYNAMIC, STATIC = {"DynamicQuantizeLinear", "MatMulInteger"}, {"QuantizeLinear", "DequantizeLinear", "MatMul"}
 CASES: dict[str, tuple[tuple[Make, Make, Make], set[str]]] = {  # what the layers become, and which operators that takes
     "dynamic": ((rows, rows, whole), {"Gather", *DYNAMIC}),
+    "unsigned": ((rows, unsigned, unsigned), {"Gather", *DYNAMIC}),
     "static": ((rows, static, static_whole), {"Gather", *STATIC}),
     "smoothed": ((rows, smoothed, smoothed_static), {"Mul", *DYNAMIC, *STATIC}),
     "float16": ((Float16.of, Float16.of, Float16.of), {"Cast", "Gather", "MatMul"}),

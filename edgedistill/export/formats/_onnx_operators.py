@@ -11,9 +11,11 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 
 from typing import Any
 
+import numpy as np
 import torch
 from onnx import TensorProto
 from onnx.defs import OpSchema
+from onnx.numpy_helper import from_array
 from onnxscript import FLOAT, FLOAT16, INT8, INT64, UINT8, opset18
 from onnxscript.values import Op, Opset
 
@@ -21,12 +23,17 @@ from edgedistill.models import int8_layers, weight_only_layers
 
 FLOAT32 = int(TensorProto.FLOAT)
 CONTRIB = "com.microsoft"
+_UNSIGNED_ZERO = np.array(int8_layers.UNSIGNED_ZERO, np.uint8)
 op: Any = opset18  # its types are narrower than what it takes
 
 
 def _dynamic_linear(values: FLOAT, codes: INT8, scales: FLOAT, bias: FLOAT) -> FLOAT:
     quantized, scale, zero_point = op.DynamicQuantizeLinear(values)
-    products = op.Cast(op.MatMulInteger(quantized, codes, zero_point), to=FLOAT32)
+    if codes.dtype == TensorProto.UINT8:
+        integers = op.MatMulInteger(quantized, codes, zero_point, op.Constant(value=from_array(_UNSIGNED_ZERO)))
+    else:
+        integers = op.MatMulInteger(quantized, codes, zero_point)
+    products = op.Cast(integers, to=FLOAT32)
     result: FLOAT = op.Add(op.Mul(products, op.Mul(scale, scales)), bias)
     return result
 
@@ -114,7 +121,9 @@ def translations() -> dict[Any, Any]:
 
 def _dynamic_linear_symbolic(g: Any, values: Any, codes: Any, scales: Any, bias: Any) -> Any:
     quantized, scale, zero_point = g.op("DynamicQuantizeLinear", values, outputs=3)
-    products = g.op("Cast", g.op("MatMulInteger", quantized, codes, zero_point), to_i=FLOAT32)
+    unsigned = codes.type().dtype() == torch.uint8
+    zero = [g.op("Constant", value_t=torch.from_numpy(_UNSIGNED_ZERO))] if unsigned else []
+    products = g.op("Cast", g.op("MatMulInteger", quantized, codes, zero_point, *zero), to_i=FLOAT32)
     return g.op("Add", g.op("Mul", products, g.op("Mul", scale, scales)), bias)
 
 
