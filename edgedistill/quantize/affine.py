@@ -138,8 +138,9 @@ def _finest(below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
     def scales(zero_points: np.ndarray) -> np.ndarray:
         ends, steps = np.stack([below, above]), np.stack([zero_points, largest - zero_points])
-        reached: np.ndarray = np.where(steps > 0, ends / np.maximum(steps, 1), np.where(ends > 0, np.inf, 0))
-        return reached.max(axis=0)
+        reached = np.where(steps > 0, ends / np.maximum(steps, 1), np.where(ends > 0, np.inf, 0))
+        larger: np.ndarray = reached.max(axis=0)
+        return larger
 
     at_lower, at_upper = scales(lower), scales(lower + 1)
     zero_points = np.where(at_lower <= at_upper, lower, lower + 1)

@@ -69,7 +69,8 @@ def test_every_method_leaves_what_is_not_called_alone(name: str, monkeypatch: py
 
 def small(module: Any) -> dict[str, Any]:
     """Return settings under which a method leaves no layer out for being small."""
-    return {"min_weights": 1} if "min_weights" in module.Options.model_fields else {}
+    wanted = {"min_weights": 1, "group_size": 16}
+    return {name: value for name, value in wanted.items() if name in module.Options.model_fields}
 
 
 def faults(name: str, module: Any) -> list[str]:

@@ -29,7 +29,7 @@ op: Any = opset18  # its types are narrower than what it takes
 
 def _dynamic_linear(values: FLOAT, codes: INT8, scales: FLOAT, bias: FLOAT) -> FLOAT:
     quantized, scale, zero_point = op.DynamicQuantizeLinear(values)
-    if codes.dtype == TensorProto.UINT8:
+    if int(codes.dtype) == int(TensorProto.UINT8):
         integers = op.MatMulInteger(quantized, codes, zero_point, op.Constant(value=from_array(_UNSIGNED_ZERO)))
     else:
         integers = op.MatMulInteger(quantized, codes, zero_point)

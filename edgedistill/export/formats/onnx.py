@@ -23,6 +23,7 @@ SUFFIXES: Mapping[str, str] = {
     "float16": "_fp16",
     "int8_dynamic": "_quantized",
     "uint8_dynamic": "_uint8",
+    "int8_static": "_int8",
     "int4": "_q4",
     "mixed": "_mixed",  # no word of theirs: told by its name
 }

@@ -45,7 +45,7 @@ class Int8Options(CpuOptions, GatedOptions):
         None,
         ge=0,
         le=1,
-        description="Share of outliers that moves from inputs to weights, where that helps a layer; 0.5 to 0.75 are usual.",
+        description="Share of outliers that moves from inputs to weights, where that helps a layer; often 0.5 to 0.75.",
     )
     rounding: Rounding = "nearest"
     embeddings: Width = Field("int8", description="Width of embedding tables; as float32 the file hardly shrinks.")
