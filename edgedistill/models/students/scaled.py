@@ -40,7 +40,7 @@ class Options(StudentOptions):
     )
     hidden_size: int | None = Field(None, ge=8, description="Numbers for each token between the layers.")
     num_attention_heads: int | None = Field(
-        None, ge=1, description="Heads in each layer; hidden_size over heads is the size of one."
+        None, ge=1, description="Heads in each layer, each of hidden_size over heads numbers; left out, all stay."
     )
     intermediate_size: int | None = Field(None, ge=1, description="Neurons in each layer's feed-forward part.")
 
