@@ -173,5 +173,5 @@ def test_a_recipe_elsewhere_reads_its_files_from_its_own_folder(tmp_path: Path) 
         [sys.executable, "-m", "edgedistill", "plan", os.path.relpath(file, tmp_path)],
         cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "9 of 9 run" in ended.stdout
+    assert "10 of 10 run" in ended.stdout
     assert not (tmp_path / "runs").exists()

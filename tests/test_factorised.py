@@ -18,7 +18,7 @@ from edgedistill.models.classifier import StaticClassifier
 from edgedistill.models.config_json import read_config
 from edgedistill.models.factorised import RANK, best_factors, factorise, rank_of
 from edgedistill.models.load import load_classifier, load_encoder, load_encoder_with_new_head
-from edgedistill.models.students import layers, pretrained, static
+from edgedistill.models.students import layers
 from edgedistill.runtimes import onnxruntime
 
 IDS = torch.randint(4, VOCAB, (3, 9), generator=torch.Generator().manual_seed(0))
@@ -26,6 +26,7 @@ MASK = torch.tensor([[1] * 9, [1] * 5 + [0] * 4, [1] * 2 + [0] * 7])
 KINDS: dict[str, dict[str, Any]] = {
     "layers": {"layers": 2},
     "pretrained": {"model": {"path": "."}, "licence": "MIT"},
+    "scaled": {"layers": 2, "hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 20},
     "static": {"dimensions": 16, "hidden_size": 8},
 }
 
@@ -38,8 +39,7 @@ def made(kind: str, folder: Path, rank: int | None = 6, architecture: str = "ber
 
 
 def options(kind: str, rank: int | None = 6) -> Any:
-    modules: dict[str, Any] = {"layers": layers, "pretrained": pretrained, "static": static}
-    return modules[kind].Options.model_validate({"kind": kind, "embedding_rank": rank, **KINDS[kind]})
+    return registry.load(student.STUDENTS, kind).Options.model_validate({"kind": kind, "embedding_rank": rank, **KINDS[kind]})
 
 
 @pytest.mark.parametrize("shape", [(200, 24), (24, 24), (10, 24)])

@@ -214,6 +214,9 @@ def test_student_and_controls_learn_from_the_students_own_rows(
     assert controls.no_teacher is not None
     assert controls.no_teacher_initialised_from is not None
     assert ("checkpoint of its own" in controls.no_teacher_initialised_from) == (kind == "pretrained")
+    for what in (student.initialised_from, controls.no_teacher_initialised_from):
+        assert ("only the tokens that its texts need" in what) == (options.vocabulary is not None)
+        assert (f"two factors of rank {options.embedding_rank}" in what) == (options.embedding_rank is not None)
     said = np.load(student.path(student.evaluation.logits["test"]))
     assert np.allclose(logits_of(model, rows_of(tokens, "test"), 2), said, atol=1e-5)
     wrong = rows_of(tokens, "test").take(np.arange(60)[::-1])

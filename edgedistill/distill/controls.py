@@ -10,11 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from edgedistill import registry
 from edgedistill.corpus.read import batches, labels_of, texts_of
 from edgedistill.distill.objective import TeacherSignals
 from edgedistill.distill.stage import make_student, measured, start_of
-from edgedistill.models.student import STUDENTS
+from edgedistill.models.student import describe
 from edgedistill.progress import say
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
@@ -108,7 +107,7 @@ class _Learner:
 
     def described(self) -> str:
         """Say in words what the twin starts from."""
-        what: str = registry.load(STUDENTS, self.options.kind).describe(self.options)
+        what = describe(self.options)
         if self.tokens.start is not None:
             return what
         earlier = self.teacher.base is not None

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from edgedistill import registry
 from edgedistill.distill.objective import TeacherSignals
 from edgedistill.distill.preflight import check
 from edgedistill.files import sha256_of_tree
@@ -16,7 +15,7 @@ from edgedistill.models.anatomy import layers_of, of_encoder
 from edgedistill.models.config_json import read_config
 from edgedistill.models.load import load_classifier, load_tokenizer
 from edgedistill.models.size_warnings import size_warnings
-from edgedistill.models.student import STUDENTS, anatomy, make
+from edgedistill.models.student import anatomy, describe, make
 from edgedistill.models.vocabulary import trimmed_checkpoint
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
@@ -98,7 +97,7 @@ def distill(
     return Student(
         kind=student_options.kind,
         checkpoint="checkpoint",
-        initialised_from=registry.load(STUDENTS, student_options.kind).describe(student_options),
+        initialised_from=describe(student_options),
         parameters=sum(parameter.numel() for parameter in student.parameters()),
         weights_bytes=sum(file.stat().st_size for file in weights),
         flops_per_token=counted.flops_per_token,

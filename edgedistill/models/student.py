@@ -48,6 +48,16 @@ def anatomy(options: StudentOptions, config: Mapping[str, Any], classes: int, to
     return counted if options.embedding_rank is None else counted.factorised(options.embedding_rank)
 
 
+def describe(options: StudentOptions) -> str:
+    """Say in words what the student starts from, and what was done to its token table."""
+    said: list[str] = [registry.load(STUDENTS, options.kind).describe(options)]
+    if options.vocabulary is not None:
+        said.append("with only the tokens that its texts need")
+    if options.embedding_rank is not None:
+        said.append(f"its token table as two factors of rank {options.embedding_rank}")
+    return ", ".join(said)
+
+
 def most_tokens(options: StudentOptions, config: Mapping[str, Any]) -> int:
     """Return the largest vocabulary that the student can have, before anybody has counted the texts' tokens."""
     whole: int = config["vocab_size"]
