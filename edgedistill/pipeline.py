@@ -29,19 +29,9 @@ from edgedistill.recipe import DECIDES_THE_FILES, Recipe
 from edgedistill.recipe_file import dump
 from edgedistill.results import BenchmarkResult, Report
 from edgedistill.run import Run, fingerprint
+from edgedistill.student_values import Search, Tokens
 from edgedistill.targets import _cpu
-from edgedistill.values import (
-    Artifact,
-    Controls,
-    Corpus,
-    QuantizedModel,
-    Search,
-    Signals,
-    StageValue,
-    Student,
-    Teacher,
-    Tokens,
-)
+from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, StageValue, Student, Teacher
 
 V = TypeVar("V", bound=StageValue)
 TRAINERS = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy")

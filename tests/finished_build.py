@@ -16,7 +16,8 @@ from edgedistill import pipeline
 from edgedistill.cli import main
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
-from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher, Tokens
+from edgedistill.student_values import Tokens
+from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher
 
 ROOT = Path(__file__).parent.parent
 VALUES = {

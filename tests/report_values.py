@@ -10,6 +10,7 @@ from edgedistill.recipe_sections import BenchmarkOptions, BudgetOptions, DataOpt
 from edgedistill.report.evidence import Evidence
 from edgedistill.results import BenchmarkResult, Validity
 from edgedistill.section import LossOptions, SourceOptions, StudentOptions, TaskOptions, TeacherOptions
+from edgedistill.student_values import OwnStart, Search, Tokens, TokenSplit, Trial
 from edgedistill.values import (
     Artifact,
     Augmentation,
@@ -20,22 +21,17 @@ from edgedistill.values import (
     Epoch,
     Evaluation,
     Overlap,
-    OwnStart,
     Parity,
     ParityCheck,
     QuantizedModel,
     QuantizedTensor,
-    Search,
     Signals,
     SignalSplit,
     Split,
     StageValue,
     Student,
     Teacher,
-    Tokens,
-    TokenSplit,
     Training,
-    Trial,
     Variant,
 )
 

@@ -39,7 +39,9 @@ def made(kind: str, folder: Path, rank: int | None = 6, architecture: str = "ber
 
 
 def options(kind: str, rank: int | None = 6) -> Any:
-    return registry.load(student.STUDENTS, kind).Options.model_validate({"kind": kind, "embedding_rank": rank, **KINDS[kind]})
+    return registry.load(student.STUDENTS, kind).Options.model_validate(
+        {"kind": kind, "embedding_rank": rank, **KINDS[kind]}
+    )
 
 
 @pytest.mark.parametrize("shape", [(200, 24), (24, 24), (10, 24)])

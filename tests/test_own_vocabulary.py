@@ -14,7 +14,8 @@ from edgedistill import pipeline
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
 from edgedistill.runtimes import onnxruntime
-from edgedistill.values import Artifact, Tokens
+from edgedistill.student_values import Tokens
+from edgedistill.values import Artifact
 
 STATIC = "student: {kind: static, dimensions: 16, hidden_size: 8}"
 STUDENTS = {

@@ -144,7 +144,7 @@ def test_changed_code_runs_again_what_uses_it(
 
 INFRASTRUCTURE = {
     "errors.py", "files.py", "progress.py", "provenance.py", "recipe.py", "recipe_sections.py", "registry.py",
-    "results.py", "run.py", "section.py", "values.py", "agreement.py",
+    "results.py", "run.py", "section.py", "student_values.py", "values.py", "agreement.py",
 }  # fmt: skip
 MODULES = {
     "corpus": ["corpus/stage.py"],

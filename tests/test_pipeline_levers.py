@@ -13,8 +13,9 @@ from edgedistill.distill import controls, stage
 from edgedistill.distill.mixture import with_best
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
+from edgedistill.student_values import Search
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Corpus, Search, Signals, Student
+from edgedistill.values import Corpus, Signals, Student
 
 NEW = Run(Path("no-such-run"))
 BOTH = RECIPE.replace(

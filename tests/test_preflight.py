@@ -20,7 +20,8 @@ from edgedistill.models.load import load_classifier, load_tokenizer
 from edgedistill.models.students import layers
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
-from edgedistill.values import Check, Corpus, Signals, Teacher, Tokens
+from edgedistill.student_values import Tokens
+from edgedistill.values import Check, Corpus, Signals, Teacher
 
 CHECKS = ["row_hashes", "token_ids", "live_teacher", "teacher_against_itself", "loss_terms", "one_batch_overfits"]
 

@@ -15,8 +15,9 @@ from edgedistill.distill.search import LUCK, judged, search
 from edgedistill.models.students import static
 from edgedistill.recipe_sections import DistillOptions, SearchOptions
 from edgedistill.statistics import difference
+from edgedistill.student_values import Search
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Corpus, Epoch, Search, Signals, Teacher, Training
+from edgedistill.values import Corpus, Epoch, Signals, Teacher, Training
 
 STATIC = static.Options(kind="static", dimensions=16, hidden_size=8)
 ASKED = SearchOptions(temperatures=(2.0, 8.0), soft_weights=(0.5, 1.0), epochs=2)

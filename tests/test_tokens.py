@@ -21,10 +21,11 @@ from edgedistill.files import sha256_of
 from edgedistill.models.config_json import read_config
 from edgedistill.models.factorised import rank_of
 from edgedistill.models.load import load_classifier, load_tokenizer
+from edgedistill.student_values import Tokens
 from edgedistill.training.predict import logits_of
 from edgedistill.training.rows import TokenRows
 from edgedistill.training.signals import SplitSignals, rows_of
-from edgedistill.values import Controls, Corpus, Signals, Student, Teacher, Tokens
+from edgedistill.values import Controls, Corpus, Signals, Student, Teacher
 
 
 def of_kind(kind: str, **options: Any) -> Any:

@@ -18,8 +18,9 @@ from edgedistill.files import write_atomic
 from edgedistill.models.students import static
 from edgedistill.recipe_sections import DataOptions, DistillOptions
 from edgedistill.section import StudentOptions
+from edgedistill.student_values import Tokens
 from edgedistill.teachers import transformers
-from edgedistill.values import Corpus, Signals, StageValue, Teacher, Tokens
+from edgedistill.values import Corpus, Signals, StageValue, Teacher
 
 V = TypeVar("V", bound=StageValue)
 TASK: Any = registry.load("edgedistill.tasks", "text_classification").Options(

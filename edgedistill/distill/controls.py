@@ -17,12 +17,13 @@ from edgedistill.models.student import describe
 from edgedistill.progress import say
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
+from edgedistill.student_values import Tokens
 from edgedistill.training.evaluate import evaluate
 from edgedistill.training.gold import GoldLabels
 from edgedistill.training.loop import Objective, train
 from edgedistill.training.rows import TokenRows
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Baseline, Controls, Corpus, Evaluation, Repeat, Signals, Teacher, Tokens, Training
+from edgedistill.values import Baseline, Controls, Corpus, Evaluation, Repeat, Signals, Teacher, Training
 
 TFIDF_STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 TFIDF_ROWS = 100_000  # labelled rows at most: each brings new word pairs, and a cheap baseline may not cost gigabytes

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from edgedistill.recipe_sections import DistillOptions, SearchOptions
 from edgedistill.section import LossOptions
-from edgedistill.values import Search
+from edgedistill.student_values import Search
 
 SOFT, GOLD = "forward_kl", "cross_entropy"
 SOFT_WEIGHTS = (0.5, 0.9, 1.0)  # where the recipe has both losses and names no others

@@ -18,9 +18,10 @@ from edgedistill.distill.objective import LOSSES, TeacherSignals
 from edgedistill.distill.signals import prove_row_hashes, prove_token_ids
 from edgedistill.errors import TrainingError
 from edgedistill.recipe_sections import DistillOptions
+from edgedistill.student_values import Tokens
 from edgedistill.training.predict import logits_of
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Check, Corpus, Signals, Tokens
+from edgedistill.values import Check, Corpus, Signals
 
 SELF_LOSS_LIMIT = 1e-6
 TERM_RATIO_LIMIT = 1000.0

@@ -31,10 +31,11 @@ from edgedistill.progress import say
 from edgedistill.recipe_sections import DistillOptions, SearchOptions
 from edgedistill.section import StudentOptions
 from edgedistill.statistics import accuracy, difference
+from edgedistill.student_values import Search, Tokens, Trial
 from edgedistill.training.loop import train
 from edgedistill.training.predict import logits_of
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Corpus, Search, Signals, Teacher, Tokens, Training, Trial
+from edgedistill.values import Corpus, Signals, Teacher, Training
 
 LUCK = "the best trial is not clearly better than the recipe's own values: other validation texts may choose another"
 

@@ -16,10 +16,11 @@ from edgedistill.errors import StageError
 from edgedistill.files import sha256_of
 from edgedistill.models.load import load_classifier, load_tokenizer
 from edgedistill.statistics import accuracy
+from edgedistill.student_values import Tokens
 from edgedistill.training.predict import resumable_logits
 from edgedistill.training.rows import tokenize
 from edgedistill.training.signals import SplitSignals, rows_of
-from edgedistill.values import Corpus, Signals, SignalSplit, Teacher, Tokens
+from edgedistill.values import Corpus, Signals, SignalSplit, Teacher
 
 
 def record(teacher: Teacher, corpus: Corpus, max_length: int, folder: Path) -> Signals:

@@ -19,11 +19,12 @@ from edgedistill.models.student import anatomy, describe, make
 from edgedistill.models.vocabulary import trimmed_checkpoint
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
+from edgedistill.student_values import Tokens
 from edgedistill.training.evaluate import evaluate
 from edgedistill.training.loop import train
 from edgedistill.training.predict import logits_of
 from edgedistill.training.signals import SplitSignals, rows_of
-from edgedistill.values import Corpus, Evaluation, Signals, Student, Teacher, Tokens
+from edgedistill.values import Corpus, Evaluation, Signals, Student, Teacher
 
 
 def start_of(tokens: Tokens, checkpoint: Path, progress: Path) -> Path:

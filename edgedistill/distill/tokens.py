@@ -24,8 +24,9 @@ from edgedistill.models.tokenizer_json import write_trimmed
 from edgedistill.models.vocabulary import chosen
 from edgedistill.progress import bar
 from edgedistill.section import StudentOptions
+from edgedistill.student_values import OwnStart, Tokens, TokenSplit
 from edgedistill.training.rows import TokenRows, mapped, tokenize
-from edgedistill.values import Corpus, OwnStart, Signals, Teacher, Tokens, TokenSplit
+from edgedistill.values import Corpus, Signals, Teacher
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from edgedistill.models.load import load_classifier, load_tokenizer
 from edgedistill.models.quantized import load_quantized
 from edgedistill.progress import bar
 from edgedistill.section import FormatOptions
-from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teacher, Tokens, Variant
+from edgedistill.student_values import Tokens
+from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teacher, Variant
 
 FORMATS = "edgedistill.export.formats"
 REAL_TEXTS = 64

@@ -20,10 +20,11 @@ from edgedistill.quantize.ladder import climb
 from edgedistill.quantize.sensitivity import at_every_width
 from edgedistill.quantize.trial import METHODS, Trial, code_limit
 from edgedistill.section import MethodOptions
+from edgedistill.student_values import Tokens
 from edgedistill.training.evaluate import evaluate
 from edgedistill.training.predict import BATCH_SIZE, logits_of
 from edgedistill.training.signals import SplitSignals, rows_of
-from edgedistill.values import Corpus, Evaluation, QuantizedModel, QuantizedTensor, Signals, Student, Tokens
+from edgedistill.values import Corpus, Evaluation, QuantizedModel, QuantizedTensor, Signals, Student
 
 
 def quantize(

@@ -9,17 +9,8 @@ from edgedistill.report.sentence import better
 from edgedistill.report.tables import change_cell, kept_cell, metric_cell
 from edgedistill.report.units import count, duration, interval, percent, rounded_count, share, significant, size, tiny
 from edgedistill.results import BenchmarkResult, Environment
-from edgedistill.values import (
-    Augmentation,
-    Corpus,
-    ParityCheck,
-    QuantizedModel,
-    Search,
-    Student,
-    Tokens,
-    Training,
-    Variant,
-)
+from edgedistill.student_values import Search, Tokens
+from edgedistill.values import Augmentation, Corpus, ParityCheck, QuantizedModel, Student, Training, Variant
 
 
 def splits(corpus: Corpus) -> Table:

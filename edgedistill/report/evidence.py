@@ -5,17 +5,16 @@ from dataclasses import dataclass
 
 from edgedistill.recipe import Recipe
 from edgedistill.results import BenchmarkResult, Comparison, Step, Subject, Validity, WorkloadResult
+from edgedistill.student_values import Search, Tokens
 from edgedistill.values import (
     Artifact,
     Controls,
     Corpus,
     QuantizedModel,
-    Search,
     Signals,
     StageValue,
     Student,
     Teacher,
-    Tokens,
     Variant,
 )
 

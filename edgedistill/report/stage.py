@@ -14,7 +14,8 @@ from edgedistill.report.evidence import Evidence
 from edgedistill.report.sentence import summarise
 from edgedistill.results import BenchmarkResult, Report
 from edgedistill.run import plain
-from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Search, Signals, Student, Teacher, Tokens
+from edgedistill.student_values import Search, Tokens
+from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher
 
 SCHEMA_VERSION = 1
 

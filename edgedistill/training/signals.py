@@ -3,8 +3,9 @@
 import numpy as np
 
 from edgedistill.errors import StageError
+from edgedistill.student_values import Tokens
 from edgedistill.training.rows import TokenRows, mapped
-from edgedistill.values import Signals, Tokens
+from edgedistill.values import Signals
 
 
 def rows_of(reader: Signals | Tokens, name: str) -> TokenRows:
