@@ -100,6 +100,7 @@ RANGE = InputRange.of(-3, 3)
 DECISIONS: dict[str, Decision] = {
     "int8 per_channel symmetric": Int8(quantize_rows(WEIGHT, 127)),
     "int8 per_tensor symmetric": Int8(quantize_whole(WEIGHT, 63)),
+    "uint8 per_channel symmetric": Int8(quantize_rows(WEIGHT, 127), unsigned=True),
     "int8 per_channel symmetric, calibrated input": Int8(quantize_rows(WEIGHT, 127), RANGE),
     "int8 per_channel symmetric, smoothed input": Int8(quantize_rows(WEIGHT * SMOOTHING, 127), None, SMOOTHING),
     "int8 per_tensor symmetric, smoothed input, calibrated input": Int8(
@@ -115,7 +116,7 @@ DECISIONS: dict[str, Decision] = {
 def test_a_decision_says_what_it_is(scheme: str) -> None:
     decision = DECISIONS[scheme]
     assert decision.scheme == scheme
-    widths = {"int8": 8, "int4": 4, "float16": 16}
+    widths = {"int8": 8, "uint8": 8, "int4": 4, "float16": 16}
     assert decision.bits == (7 if decision.code_limit == 63 else widths[scheme.split()[0]])
     assert decision.max_error_in_steps(WEIGHT) <= 0.5001
     assert decision.weight().shape == WEIGHT.shape
@@ -176,6 +177,19 @@ def test_smoothing_an_outlier_makes_rounding_cost_less() -> None:
         plain = Int8(quantize_rows(WEIGHT, 127)).module(layer)(values)
         smoothed = Int8(quantize_rows(WEIGHT * factors, 127), None, factors).module(layer)(values)
     assert (smoothed - expected).abs().mean() < 0.5 * (plain - expected).abs().mean()
+
+
+def test_unsigned_codes_are_the_same_numbers() -> None:
+    signed, unsigned = (Int8(quantize_rows(WEIGHT, 127), unsigned=unsigned) for unsigned in (False, True))
+    assert np.array_equal(signed.weight(), unsigned.weight())
+    one, other = signed.module(linear()), unsigned.module(linear())
+    one.bias = other.bias
+    assert other.codes.dtype == torch.uint8
+    assert torch.equal(other.codes.int() - 128, one.codes.int())
+    values = torch.randn(9, COLUMNS, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(one(values), other(values))
+    other.codes = other.codes.to(torch.int8)  # read as if they were signed
+    assert not torch.allclose(one(values), other(values), atol=1)
 
 
 @pytest.mark.parametrize(

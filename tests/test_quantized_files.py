@@ -26,6 +26,7 @@ Make = Callable[[np.ndarray], Decision]
 LINEAR: dict[str, Make] = {
     "dynamic": lambda weight: Int8(quantize_rows(weight, 127)),
     "dynamic, one scale": lambda weight: Int8(quantize_whole(weight, 63)),
+    "dynamic, unsigned": lambda weight: Int8(quantize_rows(weight, 127), unsigned=True),
     "static": lambda weight: Int8(quantize_rows(weight, 127), RANGE),
     "static, one scale": lambda weight: Int8(quantize_whole(weight, 127), RANGE),
     "smoothed dynamic": lambda weight: Int8(quantize_rows(weight * SMOOTHING, 127), None, SMOOTHING),

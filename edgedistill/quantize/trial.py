@@ -57,9 +57,13 @@ class Settled:
 
 
 def code_limit(options: MethodOptions) -> int:
-    """Return the largest 8-bit code of a linear layer."""
+    """Return the largest 8-bit code that an override may give a linear layer.
+
+    Where a method is not told the CPUs that its file must be right on, that is the one that no CPU saturates on.
+    """
     method: Any = registry.load(METHODS, options.method)
-    return REDUCED_RANGE if method.decide_range(options)[0] else FULL_RANGE
+    told = "cpus" in type(options).model_fields
+    return FULL_RANGE if told and not method.decide_range(options)[0] else REDUCED_RANGE
 
 
 def changes(asked: MethodOptions, used: MethodOptions) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -12,16 +13,17 @@ from torch import nn
 
 from edgedistill import registry
 from edgedistill.models.classifier import StaticClassifier
+from edgedistill.models.quantized import KINDS
 from edgedistill.quantize import widths
 from edgedistill.quantize.affine import RowQuantized, quantize_rows
 from edgedistill.quantize.called import called
-from edgedistill.quantize.decisions import Int8
+from edgedistill.quantize.decisions import Float16, Int8
 from edgedistill.targets._target import Target
 from edgedistill.training.rows import TokenRows
 
 METHODS = "edgedistill.quantize.methods"
 FORMATS = "edgedistill.export.formats"
-VOCAB, WIDTH, HIDDEN = 50, 32, 16
+VOCAB, WIDTH, HIDDEN = 50, 32, 32
 CALIBRATION = TokenRows(np.arange(1, 41, dtype=np.int32), np.arange(0, 41, 5), 0)  # eight texts of five tokens
 
 
@@ -93,20 +95,40 @@ def faults(name: str, module: Any) -> list[str]:
 
 
 def faults_in_numbers(name: str, module: Any) -> list[str]:
-    """Return what is wrong with what a method makes of a model."""
+    """Return what is wrong with what a method makes of a model, its options left as they are.
+
+    Where an option chooses codes together, single ones may lie further away; no method does so unasked.
+    """
     found = []
     model = small_model()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     everything = dict(module.quantize(model, module.Options(method=name, **small(module)), CALIBRATION))
     if everything.keys() != {"embedding", "hidden", "output"}:
         found.append("every table and every large linear layer is quantized")
-    for key, rows in everything.items():
+    for key, decision in everything.items():
         weight = before[f"{key}.weight"].numpy()
-        if rows.weight().shape != weight.shape or rows.max_error_in_steps(weight) > 0.5001:
+        if decision.weight().shape != weight.shape or decision.max_error_in_steps(weight) > 0.5001:
             found.append(f"{key} is what the float layer was, to half a step")
+        elif np.abs(decision.weight() - weight).max() > np.abs(weight).max() * 2.0 ** -min(decision.bits - 1, 10):
+            found.append(f"{key} is as close to the float layer as its bits allow")
+        if faults_in_layer(decision, model.get_submodule(key)):
+            found.append(f"the layer that stands in for {key} multiplies, or looks up, what was decided")
     if any(not torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items()):
         found.append("the float model is left alone")
     return found
+
+
+def faults_in_layer(decision: Any, replaced: Any) -> bool:
+    """Whether the module of a decision is none that a file can hold, or does not compute what was decided."""
+    made, weight = decision.module(replaced), torch.from_numpy(decision.weight())
+    if type(made) not in KINDS.values():
+        return True
+    if isinstance(replaced, nn.Embedding):
+        return not torch.allclose(made(torch.arange(VOCAB)), weight)
+    inputs = torch.rand(4, replaced.in_features, generator=torch.Generator().manual_seed(0)) * 0.05
+    with torch.no_grad():
+        difference = made(inputs) - nn.functional.linear(inputs, weight, replaced.bias)
+    return bool(difference.abs().max() > 0.01)
 
 
 @pytest.mark.parametrize("name", registry.names(METHODS))
@@ -126,6 +148,23 @@ def without_tables(model: nn.Module, options: Any, calibration: TokenRows) -> An
 def with_half_the_scale(model: nn.Module, options: Any, calibration: TokenRows) -> Any:
     for name, made in sound().quantize(model, options, calibration):
         yield name, Int8(RowQuantized(made.rows.codes, made.rows.scales / 2, made.rows.limit))
+
+
+def far_from_its_bits(model: nn.Module, options: Any, calibration: TokenRows) -> Any:
+    for name, _ in sound().quantize(model, options, calibration):
+        yield name, Float16.of(np.round(model.get_submodule(name).weight.detach().numpy(), 1))
+
+
+class Turned(Int8):
+    """Stands in with a layer whose codes have another sign."""
+
+    def module(self, replaced: nn.Module) -> nn.Module:
+        return Int8(replace(self.rows, codes=-self.rows.codes)).module(replaced)
+
+
+def with_another_layer(model: nn.Module, options: Any, calibration: TokenRows) -> Any:
+    for name, made in sound().quantize(model, options, calibration):
+        yield name, Turned(made.rows)
 
 
 def in_place(model: nn.Module, options: Any, calibration: TokenRows) -> Any:
@@ -156,8 +195,11 @@ def test_the_contract_rejects_a_broken_method(twin: Any) -> None:
     assert len(faults("dynamic_int8", twin)) == 1
 
 
-@pytest.mark.parametrize("quantize", [without_tables, with_half_the_scale, in_place])
+@pytest.mark.parametrize(
+    "quantize", [without_tables, with_half_the_scale, far_from_its_bits, with_another_layer, in_place]
+)
 def test_the_contract_rejects_broken_numbers(quantize: Callable[..., Any]) -> None:
+    assert not faults_in_numbers("dynamic_int8", sound())
     assert faults_in_numbers("dynamic_int8", broken(quantize=quantize))
 
 

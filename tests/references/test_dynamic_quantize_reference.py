@@ -30,6 +30,19 @@ LINEAR = session(
     {"values": TensorProto.FLOAT, "codes": TensorProto.INT8, "scales": TensorProto.FLOAT, "bias": TensorProto.FLOAT},
     "result",
 )
+UNSIGNED = session(
+    [
+        helper.make_node("DynamicQuantizeLinear", ["values"], ["quantized", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["quantized", "codes", "zero", "middle"], ["products"]),
+        helper.make_node("Cast", ["products"], ["products_float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["scale", "scales"], ["both"]),
+        helper.make_node("Mul", ["products_float", "both"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "bias"], ["result"]),
+    ],
+    {"values": TensorProto.FLOAT, "codes": TensorProto.UINT8, "scales": TensorProto.FLOAT, "bias": TensorProto.FLOAT,
+     "middle": TensorProto.UINT8},
+    "result",
+)  # fmt: skip
 EMBEDDING = session(
     [
         helper.make_node("Gather", ["codes", "ids"], ["rows"]),
@@ -73,6 +86,19 @@ def test_the_linear_operator_is_onnxruntimes_on_ordinary_activations(seed: int) 
     random = np.random.default_rng(seed)
     values = (random.normal(random.normal(), size=(8, COLUMNS)) * 10.0 ** random.integers(-6, 7)).astype(np.float32)
     assert difference(dynamic_int8_linear, values, seed) < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_unsigned_codes_are_onnxruntimes_around_a_zero_point_of_128(seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=(8, COLUMNS)).astype(np.float32)
+    stored = weights(seed)
+    stored["codes"] = (stored["codes"].astype(np.int16) + 128).astype(np.uint8)
+    made = dynamic_int8_linear(torch.from_numpy(values), *(torch.from_numpy(array) for array in stored.values()))
+    expected = UNSIGNED.run(None, {"values": values, **stored, "middle": np.array(128, np.uint8)})[0]
+    assert largest_difference(made.numpy(), expected) < 1e-6
+    for middle in (0, 127):
+        other = UNSIGNED.run(None, {"values": values, **stored, "middle": np.array(middle, np.uint8)})[0]
+        assert largest_difference(made.numpy(), other) > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ SUFFIXES: Mapping[str, str] = {
     "float32": "",
     "float16": "_fp16",
     "int8_dynamic": "_quantized",
+    "int8_static": "_int8",
     "uint8_dynamic": "_uint8",
     "int8_static": "_int8",
     "int4": "_q4",

@@ -32,8 +32,8 @@ class CpuOptions(Section):
     )
 
 
-class Int8Options(CpuOptions, GatedOptions):
-    """Which CPUs the file must be right on, and which layers stay wider or become narrower."""
+class CodesOptions(GatedOptions):
+    """How 8-bit codes are chosen, and which layers stay wider or become narrower."""
 
     granularity: Literal["per_channel", "per_tensor"] = Field(
         "per_channel", description="One scale for each output channel, or one for the whole matrix."
@@ -49,6 +49,10 @@ class Int8Options(CpuOptions, GatedOptions):
     )
     rounding: Rounding = "nearest"
     embeddings: Width = Field("int8", description="Width of embedding tables; as float32 the file hardly shrinks.")
+
+
+class Int8Options(CpuOptions, CodesOptions):
+    """Signed codes: the CPUs decide how large they may be."""
 
 
 def decide_range(options: CpuOptions) -> tuple[bool, str]:
@@ -71,11 +75,17 @@ def needs(options: CpuOptions) -> dict[str, Any]:
 
 
 def decided(
-    model: Any, options: Int8Options, calibration: "TokenRows", ranges: "RangeRule | None" = None
+    model: Any,
+    options: CodesOptions,
+    calibration: "TokenRows",
+    *,
+    reduced_range: bool,
+    ranges: "RangeRule | None" = None,
 ) -> "Iterator[tuple[str, Decision]]":
     """Yield (layer name, decision) for every table and large linear layer.
 
     Args:
+        reduced_range: whether a linear layer's codes have 7 bits.
         ranges: how the inputs' ranges are found; None: each is measured on the fly.
     """
     from torch import nn
@@ -87,7 +97,7 @@ def decided(
     from edgedistill.quantize.smoothing import Smoothing
     from edgedistill.quantize.widths import FULL_RANGE, REDUCED_RANGE, at_width, quantizable
 
-    limit = REDUCED_RANGE if decide_range(options)[0] else FULL_RANGE
+    limit = REDUCED_RANGE if reduced_range else FULL_RANGE
     rounded = quantize_rows if options.granularity == "per_channel" else quantize_whole
     nearest = partial(rounded, limit=limit)
     layers = quantizable(model)

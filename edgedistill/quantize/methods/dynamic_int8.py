@@ -42,4 +42,4 @@ def quantize(model: Any, options: Options, calibration: "TokenRows") -> Iterator
     Raises:
         QuantizationError: one of these is asked for, and there are no calibration rows.
     """
-    yield from _int8.decided(model, options, calibration)
+    yield from _int8.decided(model, options, calibration, reduced_range=decide_range(options)[0])

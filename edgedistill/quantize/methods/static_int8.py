@@ -47,4 +47,5 @@ def quantize(model: Any, options: Options, calibration: "TokenRows") -> Iterator
     """
     from edgedistill.quantize.ranges import RangeRule
 
-    yield from _int8.decided(model, options, calibration, RangeRule(options.ranges, options.percentile))
+    rule = RangeRule(options.ranges, options.percentile)
+    yield from _int8.decided(model, options, calibration, reduced_range=decide_range(options)[0], ranges=rule)
