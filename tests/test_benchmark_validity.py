@@ -113,8 +113,14 @@ def test_of_several_threads_one_cpus_worth_of_work_is_asked(share: float, reason
     assert len(found) == reasons
 
 
-def test_a_float_model_needs_no_integer_kernel() -> None:
-    assert not list(reasons_of_subject(subject(scheme="float32", kernels={"MatMul": 3}), SHA, threads=1))
+@pytest.mark.parametrize("scheme", ["float32", "float16"])
+def test_a_float_model_needs_no_integer_kernel(scheme: str) -> None:
+    assert not list(reasons_of_subject(subject(scheme=scheme, kernels={"MatMul": 3}), SHA, threads=1))
+
+
+@pytest.mark.parametrize("scheme", ["int8_dynamic", "uint8_dynamic", "int8_static", "int4", "mixed"])
+def test_a_model_of_codes_needs_one(scheme: str) -> None:
+    assert list(reasons_of_subject(subject(scheme=scheme, kernels={"MatMul": 3, "Cast": 1}), SHA, threads=1))
 
 
 @pytest.mark.parametrize(

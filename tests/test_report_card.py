@@ -1,4 +1,5 @@
 import io
+import re
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,28 @@ def test_the_card_says_what_an_app_ships_and_what_that_weighs() -> None:
     card = card_of(evidence())
     assert "an app ships one of them beside the tokenizer" in card
     assert "8.71 MB with onnx/model\\_dynamic\\_int8.onnx" in card
+
+
+def javascript(card: str) -> list[str]:
+    return re.findall(r"```js\n(.*?)```", card, flags=re.DOTALL)
+
+
+def test_the_card_says_how_javascript_loads_each_file() -> None:
+    card = card_of(evidence())
+    classify, session = javascript(card)
+    assert 'pipeline("text-classification", ".", { model_file_name: "model_dynamic_int8", dtype: "fp32" })' in classify
+    assert 'InferenceSession.create("onnx/model_dynamic_int8.onnx")' in session
+    (named,) = [line for line in card.splitlines() if line.startswith("| onnx/model.onnx | float32")]
+    assert '{ dtype: "fp32" }' in named
+
+
+def test_the_card_says_which_runtime_a_file_needs() -> None:
+    made = evidence()
+    artifact = made.artifacts["onnx"]
+    variants = tuple(each.model_copy(update={"oldest_runtime": "1.23"}) for each in artifact.variants)
+    told = replace(made, artifacts={"onnx": artifact.model_copy(update={"variants": variants})})
+    assert "onnxruntime 1.23 or newer; opset 20, IR 10" in card_of(told)
+    assert "or newer" not in card_of(made), "nothing is said of what is not known"
 
 
 def with_layer(name: str, **given: object) -> Evidence:

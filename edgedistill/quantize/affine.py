@@ -143,7 +143,7 @@ def _finest(below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarra
         return larger
 
     at_lower, at_upper = scales(lower), scales(lower + 1)
-    zero_points = np.where(at_lower <= at_upper, lower, lower + 1)
+    zero_points: np.ndarray = np.where(at_lower <= at_upper, lower, lower + 1)
     return zero_points.astype(np.uint8), np.minimum(at_lower, at_upper)
 
 

@@ -1,10 +1,13 @@
 """What every export format must keep, however many are added."""
 
+import json
+import re
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from tiny_artifact import LABELS, VOCAB, texts, write_tokenizer
@@ -35,6 +38,8 @@ def faults(name: str, module: Any) -> list[str]:
         found.append("each scheme has a file of its own inside the artifact")
     if not module.exporters(module.Options(format=name)):
         found.append("something writes it")
+    if json.loads(json.dumps(module.settings(files))) != module.settings(files):
+        found.append("what config.json says of the files is plain data")
     return found
 
 
@@ -60,6 +65,7 @@ def test_every_exporter_of_a_format_writes_what_its_runtime_reads(name: str, tmp
             expected = model(*(torch.from_numpy(encoded[key]) for key in ("input_ids", "attention_mask"))).numpy()
         assert np.abs(loaded.run(encoded) - expected).max() < 1e-5
         assert model.embedding.weight.detach().numpy().tobytes() in layout.stored_arrays(tmp_path / relative)
+        assert re.fullmatch(r"\d+\.\d+", layout.oldest_runtime(tmp_path / relative))
         assert [file.name for file in (tmp_path / relative).parent.iterdir()] == [relative.name], "no draft is left"
 
 
@@ -87,6 +93,7 @@ class StoresNoFloats(sound().Options):
         broken(file_for=lambda _scheme: PurePosixPath("onnx/model.onnx")),
         broken(file_for=lambda scheme: PurePosixPath(f"../{scheme}.onnx")),
         broken(exporters=lambda _options: ()),
+        broken(settings=lambda files: {"files": tuple(map(str, files))}),
         broken(Options=StoresNoFloats),
     ],
 )
@@ -106,13 +113,21 @@ def test_the_recipe_may_name_the_exporter(word: Any, tried: int) -> None:
     assert word in (*found, "auto")
 
 
-@pytest.mark.parametrize("opset", [17, 18, 21])
+@pytest.mark.parametrize("opset", [17, 18, 19, 20, 21])
 @pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
 def test_the_file_speaks_an_operator_set_that_the_runtime_reads(opset: int, exporter: str, tmp_path: Path) -> None:
     model = StaticClassifier(VOCAB, 8, 4, LABELS).eval()
     options = sound().Options(format="onnx", opset=opset)
-    written, ir_version = sound().write(model, tmp_path / "onnx" / "model.onnx", exporter, options, {})
-    assert 17 <= written <= 21
-    assert ir_version <= 10, "what onnxruntime of the last two years reads"
+    file = tmp_path / "onnx" / "model.onnx"
+    written, ir_version = sound().write(model, file, exporter, options, {})
     if exporter == "torchscript":
         assert written == opset
+    assert ir_version == {17: 8, 18: 8, 19: 9, 20: 9, 21: 10}[written], "no newer one than the operator set asks for"
+    stored = onnx.load(file)
+    assert (stored.ir_version, stored.opset_import[0].version) == (ir_version, written)
+    onnx.checker.check_model(stored, full_check=True)
+    assert sound().oldest_runtime(file) == {17: "1.15", 18: "1.15", 19: "1.16", 20: "1.17", 21: "1.18"}[written]
+    write_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": dict(enumerate(LABELS))}), encoding="utf-8")
+    loaded = registry.load(RUNTIMES, "onnxruntime").load(tmp_path, "onnx/model.onnx", threads=1)
+    assert loaded.run(loaded.encode(texts(2))).shape == (2, len(LABELS))

@@ -52,5 +52,7 @@ def quantize(model: Any, options: Options, calibration: "TokenRows") -> Iterator
     from edgedistill.quantize.decisions import Int8
 
     for name, decision in _int8.decided(model, options, calibration, reduced_range=False):
-        multiplied = isinstance(decision, Int8) and isinstance(model.get_submodule(name), nn.Linear)
-        yield name, replace(decision, unsigned=True) if multiplied else decision
+        if isinstance(decision, Int8) and isinstance(model.get_submodule(name), nn.Linear):
+            yield name, replace(decision, unsigned=True)
+        else:
+            yield name, decision
