@@ -2,26 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from finished_build import Finished
 from report_values import quantized_model
-from tiny_quantize import options_of, outlier_model, plain_model, trial_of
+from tiny_quantize import options_of, outlier_model, plain_model, rare_token_model, trial_of
 
 from edgedistill import registry
 from edgedistill.errors import QuantizationError, StageError
 from edgedistill.export import stage as export
-from edgedistill.quantize import ladder
-from edgedistill.quantize.ladder import LADDER, Step, climb, passes, updated
+from edgedistill.quantize import ladder, stage
+from edgedistill.quantize.judge import Judge
+from edgedistill.quantize.ladder import DYNAMIC, LADDER, Step, climb, passes, updated
 from edgedistill.quantize.methods._gate import Gate
 from edgedistill.quantize.trial import Settled, Trial
 from edgedistill.section import MethodOptions
 from edgedistill.values import Metric, QuantizationCost
 
 COLLAPSED = {"granularity": "per_tensor", "embeddings": "float32"}
-PLAIN = tuple(step for step in LADDER if "smoothing" not in step.update and "rounding" not in step.update)
+PLAIN = tuple(step for step in LADDER if not step.update.keys() & {"smoothing", "rounding", "method"})
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,75 @@ def test_naive_int8_collapses_and_is_repaired_rung_by_rung(trial: Trial, settled
     assert settled.decided.keys() == {"hidden"}
     assert settled.sensitivity[0].layer == "output"
     assert not faults(options_of("dynamic_int8", **COLLAPSED), trial, settled)
+
+
+def test_smoothing_mends_the_activation_and_costs_next_to_nothing(trial: Trial, settled: Settled) -> None:
+    asked = options_of("dynamic_int8", **COLLAPSED)
+    found = climb(asked, trial)
+    assert found.repaired == "one scale for each output channel; smoothing 0.5"
+    assert found.rungs[-1].changed == {"granularity": "per_channel", "smoothing": 0.5}
+    assert found.decided.keys() == {"hidden", "output"}
+    assert "smoothed input" in found.decided["output"].scheme
+    assert not faults(asked, trial, found)
+
+
+def test_a_rung_may_be_another_method() -> None:
+    trial = trial_of(rare_token_model())
+    asked = options_of("dynamic_int8", embeddings="float32")
+    static = Step("static", {"method": "static_int8", "ranges": "percentile", "percentile": 99.0}, DYNAMIC)
+    found = climb(asked, trial, (static,))
+    before, after = (rung.cost for rung in found.rungs)
+    assert before is not None
+    assert after is not None
+    assert before.agreement.value < 0.99 <= after.agreement.value, "what is rare is clipped"
+    assert found.options.SCHEME == "int8_static"
+    assert found.rungs[-1].changed["method"] == "static_int8"
+    assert "calibrated input" in found.decided["hidden"].scheme
+    assert not faults(asked, trial, found)
+
+
+def methods_of(step: Step) -> list[str]:
+    """Return the methods that a rung can change, each checked to take its options."""
+    found = []
+    for method in registry.names("edgedistill.quantize.methods"):
+        options = options_of(method)
+        kind = registry.load("edgedistill.quantize.methods", step.update.get("method", method)).Options
+        if {*step.update, *step.replaces} <= {*kind.model_fields} and step.replaces.items() <= {
+            **options.model_dump(), **{k: v for k, v in step.replaces.items() if k != "method"}
+        }.items():  # fmt: skip
+            updated(options, step.update)
+            found.append(method)
+    return found
+
+
+@pytest.mark.parametrize("step", LADDER, ids=lambda step: step.name)
+def test_every_rung_is_a_rung_of_some_method(step: Step) -> None:
+    assert methods_of(step)
+
+
+def test_a_rung_that_no_method_has_is_seen() -> None:
+    assert not methods_of(Step("a word mistaken", {"granularty": "per_channel"}))
+    with pytest.raises(ValueError, match="granularity"):
+        methods_of(Step("a value mistaken", {"granularity": "per_row"}))
+    assert len({step.name for step in LADDER}) == len(LADDER)
+
+
+def test_the_stage_says_what_was_used_in_the_end(finished: Finished, tmp_path: Path, monkeypatch: Any) -> None:
+    values = {name: finished.value(name) for name in ("student", "corpus", "signals", "tokens")}
+    asked, costs, judged = options_of("dynamic_int8"), [], Judge.cost
+
+    def seen(judge: Judge, decided: Any) -> QuantizationCost:
+        costs.append(judged(judge, decided).model_copy(update={"kl": 1 / (2 + len(costs))}))
+        return costs[-1]
+
+    monkeypatch.setattr(Judge, "cost", seen)
+    monkeypatch.setattr(ladder, "passes", lambda _gate, _cost: len(costs) > 1)
+    static = Step("static ranges", {"method": "static_int8"}, DYNAMIC)
+    monkeypatch.setattr(stage, "climb", lambda options, trial: climb(options, trial, (static,)))
+    made = stage.quantize(asked, **values, folder=tmp_path)
+    assert (made.method, made.scheme, made.repaired) == ("dynamic_int8", "int8_static", "static ranges")
+    assert any("calibrated input" in tensor.scheme for tensor in made.tensors)
+    assert made.rungs[-1].stored_bytes == sum(tensor.stored_bytes for tensor in made.tensors)
 
 
 def test_seven_bits_are_skipped_with_the_reason(settled: Settled) -> None:

@@ -44,6 +44,17 @@ def outlier_model() -> StaticClassifier:
     return model
 
 
+def rare_token_model() -> StaticClassifier:
+    """Return a classifier with rare tokens that are huge in a channel which nothing reads: they only widen a range."""
+    model = plain_model()
+    with torch.no_grad():
+        model.embedding.weight[7:10, 0] = OUTLIER
+        model.hidden.weight[:, 0] = 0
+        model.hidden.bias[:] = 0
+        model.output.bias[:] = 0
+    return model
+
+
 def trial_of(model: Any, count: int = 200) -> Trial:
     """Return a trial whose rows have for label what the float model says, but for every tenth."""
     rows = some_rows(count, seed=1)

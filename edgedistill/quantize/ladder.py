@@ -42,17 +42,22 @@ class Step:
     useless: Callable[[Any], str] | None = None  # why there is no point in trying
 
 
+DYNAMIC = {"method": "dynamic_int8"}
 LADDER = (
     Step("one scale for each output channel", {"granularity": "per_channel"}),
     Step("7-bit codes", {"reduced_range": "always"}, useless=seven_bits_lose),
     Step("smoothing 0.5", {"smoothing": 0.5}, replaces={"smoothing": None}),
     Step("codes chosen together", {"rounding": "gptq"}),
+    Step("input ranges by percentile", {"ranges": "percentile"}, replaces={"ranges": "min_max"}),
+    Step("input ranges by entropy", {"ranges": "entropy"}),
     Step("a zero point for each group", {"symmetric": False}),
     Step("groups of 16 columns", {"group_size": 16}),
     Step("tables of 8 bits", {"embeddings": "int8"}, replaces={"embeddings": "int4"}),
     Step("the most sensitive layer float32", exclude=1),
     Step("the 2 most sensitive layers float32", exclude=2),
     Step("the 4 most sensitive layers float32", exclude=4),
+    Step("static ranges by percentile", {"method": "static_int8", "ranges": "percentile"}, replaces=DYNAMIC),
+    Step("static ranges by entropy", {"method": "static_int8", "ranges": "entropy"}, replaces=DYNAMIC),
 )
 
 
