@@ -24,7 +24,6 @@ SUFFIXES: Mapping[str, str] = {
     "int8_dynamic": "_quantized",
     "int8_static": "_int8",
     "uint8_dynamic": "_uint8",
-    "int8_static": "_int8",
     "int4": "_q4",
     "mixed": "_mixed",  # no word of theirs: told by its name
 }
