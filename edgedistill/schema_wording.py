@@ -72,7 +72,8 @@ def _one(schema: Mapping[str, Any]) -> str:
 
 def _several(items: Mapping[str, Any]) -> str:
     if items.get("type") in NAMES and "enum" not in items:
-        return _joined(NAMES[items["type"]][1], *(f"each {limit}" for limit in _limits(items)))
+        limits = _joined(*_limits(items))
+        return NAMES[items["type"]][1] + (f", each {limits}" if limits else "")
     return allowed(items)
 
 

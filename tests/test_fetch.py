@@ -93,14 +93,17 @@ ANSWERS = {
 
 def calls() -> bytes:
     """Return a wheel with requests where the real one has them."""
+    texts = {"BFCL_v4_format_sensitivity": '{\n "simple": ["it_0"]\n}'}
+    texts |= {f"BFCL_v4_{name}": "\n".join(map(json.dumps, rows)) for name, rows in REQUESTS.items()}
+    for name, found in ANSWERS.items():
+        lines = [json.dumps({"id": key, "ground_truth": truth}) for key, truth in found]
+        texts[f"possible_answer/BFCL_v4_{name}"] = "\n".join(lines)
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(f"{bfcl.FOLDER}BFCL_v4_format_sensitivity.json", '{\n "simple": ["it_0"]\n}')
-        for name, rows in REQUESTS.items():
-            archive.writestr(f"{bfcl.FOLDER}BFCL_v4_{name}.json", "\n".join(map(json.dumps, rows)))
-        for name, found in ANSWERS.items():
-            lines = [json.dumps({"id": key, "ground_truth": truth}) for key, truth in found]
-            archive.writestr(f"{bfcl.FOLDER}possible_answer/BFCL_v4_{name}.json", "\n".join(lines))
+        for name, text in texts.items():
+            archive.writestr(
+                zipfile.ZipInfo(f"{bfcl.FOLDER}{name}.json"), text
+            )  # without a date: the same bytes each time
     return wheel.getvalue()
 
 

@@ -32,6 +32,7 @@ Positive = Annotated[int, Field(ge=1)]
         (tuple[str, ...], "list of texts"),
         (tuple[Literal["a", "b"], ...], "list of `a` or `b`"),
         (tuple[Positive, ...], "list of whole numbers, each at least 1"),
+        (tuple[Annotated[float, Field(gt=0, le=1)], ...], "list of numbers, each more than 0, at most 1"),
         (Annotated[tuple[str, ...], Field(min_length=1)], "list of texts, at least 1 of them"),
         (Positive | tuple[Positive, ...], "whole number, at least 1, or list of whole numbers, each at least 1"),
         (dict[str, Literal["int8", "int4"]], "names, each with `int8` or `int4`"),
