@@ -56,7 +56,7 @@ def test_a_second_build_is_quick_and_touches_nothing(finished: Finished) -> None
     ended = built(finished)
     assert time.monotonic() - started < 3.0
     assert ended.returncode == 0
-    assert len(ended.stderr.splitlines()) == 9
+    assert len(ended.stderr.splitlines()) == 10
     assert all(line.endswith(": cached") for line in ended.stderr.splitlines())
     assert str(finished.run / "report.html") in ended.stdout
     assert state(finished.out) == before

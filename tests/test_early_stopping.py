@@ -88,5 +88,6 @@ def test_a_learner_that_stops_on_the_test_split_is_seen(
 
     for module in (stage, controls):
         monkeypatch.setattr(module, "SplitSignals", looking_at_test(SplitSignals))
-    monkeypatch.setattr(reading, "read", looking_at_test(reading.read))
+    for name_of_reader in ("read", "batches"):
+        monkeypatch.setattr(reading, name_of_reader, looking_at_test(getattr(reading, name_of_reader)))
     assert moves(LEARNERS[name], tmp_path, teacher, corpus, signals)

@@ -75,7 +75,7 @@ def test_a_loss_out_of_reach_is_an_error_with_the_numbers(trial: Trial) -> None:
 
 
 def test_the_stage_says_what_was_chosen_and_tried(finished: Finished, tmp_path: Path) -> None:
-    values = {name: finished.value(name) for name in ("student", "corpus", "signals")}
+    values = {name: finished.value(name) for name in ("student", "corpus", "signals", "tokens")}
     model = quantize(options_of("mixed", max_kl=0.001), **values, folder=tmp_path)
     assert (model.scheme, model.repaired) == ("mixed", "")
     used = [rung for rung in model.rungs if rung.passed][-1]

@@ -13,7 +13,7 @@ def model(opset: int, *operators: str, ir_version: int = 14) -> onnx.ModelProto:
         helper.make_node(name, [f"x{i}"], [f"x{i + 1}"], domain="com.microsoft" if "N" in name[1:] else "")
         for i, name in enumerate(operators)
     ]
-    ends = [helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, None) for i in (0, len(operators))]
+    ends = [helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, ["rows"]) for i in (0, len(operators))]
     imports = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     graph = helper.make_graph(nodes, "graph", ends[:1], ends[1:])
     return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
@@ -26,9 +26,6 @@ def test_the_ir_version_is_the_lowest_that_holds_the_operator_set(opset: int, ir
     lower_ir_version(made)
     assert made.ir_version == ir_version
     onnx.checker.check_model(made, full_check=True)
-    made.ir_version = 3  # before there were domains of this age
-    with pytest.raises(onnx.checker.ValidationError):
-        onnx.checker.check_model(made, full_check=True)
 
 
 @pytest.mark.parametrize(

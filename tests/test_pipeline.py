@@ -52,7 +52,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("licence: MIT\ntask", "budget: {max_file_bytes: 1 MB}\nlicence: MIT\ntask", REPORT),
         ("distill: {epochs: 6", "distill: {epochs: 7", STUDENT),
         ("distill: {epochs: 6", "distill: {search: {}, epochs: 6", STUDENT),
-        ("distill: {epochs: 6", "distill: {augment: {}, epochs: 6", {"signals"} | STUDENT),
+        ("distill: {epochs: 6", "distill: {augment: {}, epochs: 6", {"signals", "tokens"} | STUDENT),
         ("student: {kind: static, dimensions: 16", "student: {kind: static, dimensions: 24", STUDENT),
         ("student: {kind: static, dim", "student: {kind: static, embedding_rank: 8, dim", STUDENT),
         ("student: {kind: static, dim", "student: {kind: static, vocabulary: {min_count: 2}, dim", TOKENS),

@@ -130,8 +130,8 @@ def test_what_was_repaired_is_on_the_first_screen_in_the_section_and_on_the_card
     values = {name: getattr(made, name) for name in ("corpus", "teacher", "student", "quantized", "benchmark")}
     card = model_card(made.recipe, artifact=made.artifacts["onnx"], **values)
     assert "missed its gate, and was repaired: smoothing 0.5" in card
-    report(made.recipe, **values, signals=made.signals, controls=made.controls, artifacts=made.artifacts,
-           folder=tmp_path)  # fmt: skip
+    report(made.recipe, **values, signals=made.signals, tokens=made.tokens, controls=made.controls,
+           artifacts=made.artifacts, folder=tmp_path)  # fmt: skip
     for name in ("report.md", "report.html", "report.json"):
         assert "smoothing 0.5" in (tmp_path / name).read_text(encoding="utf-8"), name
 
@@ -156,8 +156,8 @@ def test_int8_that_is_not_faster_is_called_so_before_anybody_ships_it(tmp_path: 
     assert not speed_is_told(by_the_median)
     made = evidence(measured=beside_float(SLOWER))
     values = {name: getattr(made, name) for name in ("corpus", "teacher", "student", "quantized", "benchmark")}
-    told = report(made.recipe, **values, signals=made.signals, controls=made.controls, artifacts=made.artifacts,
-                  folder=tmp_path)  # fmt: skip
+    told = report(made.recipe, **values, signals=made.signals, tokens=made.tokens, controls=made.controls,
+                  artifacts=made.artifacts, folder=tmp_path)  # fmt: skip
     words = "On this CPU: the dynamic int8 student is 1.2 times slower"
     assert words in told.sentence
     assert words in (tmp_path / "report.md").read_text(encoding="utf-8")

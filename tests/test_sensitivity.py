@@ -88,7 +88,7 @@ def test_codes_have_the_methods_range(trial: Trial) -> None:
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_the_stage_measures_it_where_it_is_asked_for(finished: Finished, tmp_path: Path, asked: bool) -> None:
-    values = {name: finished.value(name) for name in ("student", "corpus", "signals")}
+    values = {name: finished.value(name) for name in ("student", "corpus", "signals", "tokens")}
     model = quantize(options_of("dynamic_int8", sensitivity=asked), **values, folder=tmp_path)
     assert {one.layer for one in model.sensitivity} == ({"embedding", "hidden", "output"} if asked else set())
     assert len(model.rungs) == 1
