@@ -84,10 +84,12 @@ def test_a_learner_that_stops_on_the_test_split_is_seen(
     name: str, teacher: Teacher, corpus: Corpus, signals: Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def looking_at_test(real: Any) -> Any:
-        return lambda value, split, *more: real(value, "test" if split == "validation" else split, *more)
+        return lambda value, split, *more, **named: real(
+            value, "test" if split == "validation" else split, *more, **named
+        )
 
     for module in (stage, controls):
         monkeypatch.setattr(module, "SplitSignals", looking_at_test(SplitSignals))
-    for name_of_reader in ("read", "batches"):
-        monkeypatch.setattr(reading, name_of_reader, looking_at_test(getattr(reading, name_of_reader)))
+    for reader in ("read", "labels_of", "texts_of"):
+        monkeypatch.setattr(reading, reader, looking_at_test(getattr(reading, reader)))
     assert moves(LEARNERS[name], tmp_path, teacher, corpus, signals)
