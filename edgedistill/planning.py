@@ -16,6 +16,7 @@ from edgedistill.models import student
 from edgedistill.models.anatomy import Anatomy, layers_of, of_encoder
 from edgedistill.models.config_json import read_config
 from edgedistill.recipe import Recipe
+from edgedistill.section import SourceOptions
 
 FLOPS_PER_S = 4e10  # what two ordinary cores reach on matrices of this size
 UPDATED_PARAMETERS_PER_S = 4e8  # AdamW over a dense table, a step touches all of it
@@ -76,23 +77,30 @@ def _student(recipe: Recipe, config: Mapping[str, Any], classes: int, base: Path
 def guesses(recipe: Recipe, base: Path, models: tuple[Anatomy, ...]) -> dict[str, tuple[float, int]]:
     """Return rough seconds and bytes by stage name, for a machine of two cores."""
     teacher, made = models
-    data = _data_bytes(recipe, base)
+    said = recipe.data
+    held_out = (said.validation, said.calibration, said.test, *said.challenge.values())
+    labelled, taught = _bytes_of(base, said.train), _bytes_of(base, said.train, said.unlabelled)
+    data = taught + _bytes_of(base, *held_out)
     tokens, rows = data / BYTES_PER_TOKEN, data / BYTES_PER_TEXT
     fit, augment, search = getattr(recipe.teacher, "fit", None), recipe.distill.augment, recipe.distill.search
     reading = tokens * teacher.flops_per_token / FLOPS_PER_S
+    fitting = 3 * reading * labelled / data * fit.epochs if fit and data else 0.0
     grown = 1 + (augment.copies if augment else 0)
     epoch = grown * (
         3 * tokens * made.flops_per_token / FLOPS_PER_S
         + rows / recipe.distill.batch_size * made.parameters / UPDATED_PARAMETERS_PER_S
     )
+    epoch *= taught / data if data else 1
     learning = epoch * recipe.distill.epochs
+    alone = learning / grown * labelled / taught if taught else learning  # from gold labels, no text made or unlabelled
+    seeds = recipe.distill.seeds
     found = {
         "corpus": (SMALL_S, data),
-        "teacher": (3 * reading * fit.epochs + SMALL_S if fit else SMALL_S, teacher.weights_bytes * (2 if fit else 1)),
+        "teacher": (fitting + SMALL_S, teacher.weights_bytes * (2 if fit else 1)),
         "signals": (grown * reading + SMALL_S, round(grown * (4 * tokens + 32 * rows))),
         "tokens": (SMALL_S, round(grown * (4 * tokens + 8 * rows))),
         "student": (learning + SMALL_S, made.weights_bytes),
-        "controls": (learning + SMALL_S, round(16 * rows)),
+        "controls": (seeds * alone + (seeds - 1) * learning + SMALL_S, round(16 * rows)),
         "benchmark": (BENCHMARK_S, round(16 * rows)),
         "report": (SMALL_S, 10**6),
     }
@@ -119,8 +127,7 @@ def cost(folder: Path, stage: str, guess: tuple[float, int] | None) -> tuple[flo
     return guess or (None, None)
 
 
-def _data_bytes(recipe: Recipe, base: Path) -> int:
-    data = recipe.data
-    named = [data.train, data.unlabelled, data.validation, data.calibration, data.test, *data.challenge.values()]
-    files = [base / source.file for source in named if source is not None and hasattr(source, "file")]
+def _bytes_of(base: Path, *sources: SourceOptions | None) -> int:
+    """Return how large the files of these sources are; a source that is no file counts as nothing."""
+    files = [base / source.file for source in sources if source is not None and hasattr(source, "file")]
     return sum(file.stat().st_size for file in files if file.exists())
