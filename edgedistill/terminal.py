@@ -63,7 +63,7 @@ def results_table(benchmark: BenchmarkResult) -> Table:
         _add(table, *_result(subject, teacher))
     if not benchmark.validity.valid:
         first, more = benchmark.validity.reasons[:REASONS_SHOWN], len(benchmark.validity.reasons) - REASONS_SHOWN
-        rest = f"; and {more} more reasons, all of them in the report" if more > 0 else ""
+        rest = f"; and {more} more reason{'s' if more > 1 else ''}, all of them in the report" if more > 0 else ""
         table.caption = Text(f"not valid: {'; '.join(first)}{rest}", "yellow")
     return table
 
