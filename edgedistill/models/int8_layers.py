@@ -2,8 +2,7 @@
 
 Each operator computes exactly what the ONNX operators of its translation compute, up to the order of float sums, so
 the simulated quality is the quality of the file. Where an activation's range is measured on the fly, that holds for
-the same batches only: the range spans its batch, and padding too. Integer products are summed in float64, which holds
-them exactly.
+the same batches only: the range spans its batch, and padding too.
 
 Source: ONNX operators DynamicQuantizeLinear-11, QuantizeLinear-13, DequantizeLinear-13 and MatMulInteger-10,
 https://onnx.ai/onnx/operators/
@@ -14,9 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from edgedistill.models.integer_product import integer_product
+
 LINEAR, EMBEDDING = "edgedistill::dynamic_int8_linear", "edgedistill::int8_embedding"
 STATIC_LINEAR = "edgedistill::static_int8_linear"
-UNSIGNED_ZERO = 128  # the unsigned code of 0
 
 
 @torch.library.custom_op(LINEAR, mutates_args=())
@@ -37,10 +37,8 @@ def dynamic_int8_linear(values: Tensor, codes: Tensor, scales: Tensor, bias: Ten
     scale = (high - low) / 255.0
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     zero_point = torch.clamp(torch.round(-low / scale), 0, 255)
-    quantized = torch.clamp(torch.round(values / scale) + zero_point, 0, 255) - zero_point
-    zero = UNSIGNED_ZERO if codes.dtype == torch.uint8 else 0
-    products = (quantized.double() @ (codes.double() - zero)).float()
-    return products * (scale * scales) + bias
+    quantized = torch.clamp(torch.round(values / scale) + zero_point, 0, 255)
+    return integer_product(quantized, zero_point, codes) * (scale * scales) + bias
 
 
 @dynamic_int8_linear.register_fake
@@ -67,10 +65,8 @@ def static_int8_linear(
     Returns:
         (..., rows) float32.
     """
-    zero_point = input_zero_point.float()
-    quantized = torch.clamp(torch.round(values / input_scale) + zero_point, 0, 255) - zero_point
-    products = (quantized.double() @ codes.double()).float()
-    return products * (input_scale * scales) + bias
+    quantized = torch.clamp(torch.round(values / input_scale) + input_zero_point.float(), 0, 255)
+    return integer_product(quantized, input_zero_point, codes) * (input_scale * scales) + bias
 
 
 @static_int8_linear.register_fake

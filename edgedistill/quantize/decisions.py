@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from edgedistill.errors import QuantizationError
-from edgedistill.models.int8_layers import UNSIGNED_ZERO, DynamicInt8Linear, Int8Embedding, StaticInt8Linear
+from edgedistill.models.int8_layers import DynamicInt8Linear, Int8Embedding, StaticInt8Linear
+from edgedistill.models.integer_product import UNSIGNED_ZERO
 from edgedistill.models.smoothed import Smoothed
 from edgedistill.models.weight_only_layers import Float16Embedding, Float16Linear, Int4Embedding, Int4Linear
 from edgedistill.quantize.affine import GroupQuantized, RowQuantized, packed

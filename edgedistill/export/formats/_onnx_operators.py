@@ -20,10 +20,11 @@ from onnxscript import FLOAT, FLOAT16, INT8, INT64, UINT8, opset18
 from onnxscript.values import Op, Opset
 
 from edgedistill.models import int8_layers, weight_only_layers
+from edgedistill.models.integer_product import UNSIGNED_ZERO
 
 FLOAT32 = int(TensorProto.FLOAT)
 CONTRIB = "com.microsoft"
-_UNSIGNED_ZERO = np.array(int8_layers.UNSIGNED_ZERO, np.uint8)
+_UNSIGNED_ZERO = np.array(UNSIGNED_ZERO, np.uint8)
 op: Any = opset18  # its types are narrower than what it takes
 
 
