@@ -23,12 +23,12 @@ from edgedistill import pipeline, progress, recipe_file, registry
 from edgedistill.corpus.read import read
 from edgedistill.export.stage import export
 from edgedistill.files import sha256_of_tree, write_atomic
-from edgedistill.models.load import load_classifier
+from edgedistill.models.load import load_model
 from edgedistill.quantize.judge import compared
 from edgedistill.quantize.stage import quantize
 from edgedistill.run import Run
 from edgedistill.student_values import Tokens
-from edgedistill.training.predict import logits_of
+from edgedistill.training.predict import outputs_of
 from edgedistill.training.signals import rows_of
 from edgedistill.values import (
     Corpus,
@@ -95,7 +95,7 @@ def with_outliers(student: Student, factor: float, folder: Path) -> Student:
     Attention mixes the tokens of a value channel and leaves channels apart: so the product stays what it was.
     """
     checkpoint = student.path(student.checkpoint)
-    model: Any = load_classifier(checkpoint)
+    model: Any = load_model(checkpoint)
     with torch.no_grad():
         for layer in model.model.base_model.encoder.layer:
             value, reads = layer.attention.self.value, layer.attention.output.dense
@@ -113,7 +113,7 @@ def with_outliers(student: Student, factor: float, folder: Path) -> Student:
 
 
 def in_onnxruntime(
-    name: str, model: QuantizedModel, values: dict[str, Any], float_logits: np.ndarray, folder: Path
+    name: str, model: QuantizedModel, values: dict[str, Any], float_outputs: np.ndarray, folder: Path
 ) -> tuple[str, QuantizationCost]:
     """Export the model, ask its file every test text alone, and return that as a row of a table, and in numbers."""
     layout: Any = registry.load("edgedistill.export.formats", "onnx")
@@ -126,7 +126,7 @@ def in_onnxruntime(
     loaded = program.load(folder / made.root, str(variant.file), threads=1)
     texts = read(values["corpus"], "test")
     logits = np.concatenate([loaded.run(loaded.encode([text])) for text in texts.texts])
-    cost = compared(float_logits, logits, np.asarray(texts.labels))
+    cost = compared(float_outputs, logits, np.asarray(texts.labels))
     row = f"| {name} | {variant.file} | {variant.size_bytes / 1e6:.2f} MB | {' | '.join(cells(cost))} |"
     return row, cost
 
@@ -163,10 +163,7 @@ def main() -> int:
     folder = asked.out.absolute() / "outliers-made"
     student = with_outliers(plain, asked.factor, folder / "student")
     rows, labels = rows_of(tokens, "test"), np.asarray(read(corpus, "test").labels)
-    before, after = (
-        logits_of(load_classifier(one.path(one.checkpoint)).eval(), rows, len(corpus.labels))
-        for one in (plain, student)
-    )
+    before, after = (outputs_of(load_model(one.path(one.checkpoint)).eval(), rows) for one in (plain, student))
     chance = np.bincount(labels).max() / len(labels)
     print(f"float student, with outliers against without: largest logit difference {np.abs(before - after).max():.2g}")
     print(f"its accuracy on the {len(labels)} test texts: {(after.argmax(axis=1) == labels).mean():.1%}")

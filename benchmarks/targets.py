@@ -87,7 +87,7 @@ def of_quantization(run: Path, measured: BenchmarkResult, subject: Subject) -> I
     """Yield what the quantized file lost against the float student, item by item."""
     signals, student = Signals.load(newest(run, "signals")), Student.load(newest(run, "student"))
     gold = SplitSignals(signals, "test").labels
-    floats = np.load(student.path(student.evaluation.logits["test"])).argmax(1)
+    floats = np.load(student.path(student.evaluation.outputs["test"])).argmax(1)
     own = np.load(newest(run, "benchmark") / "answers" / subject.name / "test.npy").argmax(1)
     known = gold >= 0
     lost, agreed = difference(own[known] == gold[known], floats[known] == gold[known]), accuracy(own == floats)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from edgedistill.models.load import load_classifier
+from edgedistill.models.load import load_model
 from edgedistill.models.students import layers
 from edgedistill.training.rows import TokenRows, shuffled_batches
 from edgedistill.training.signals import SplitSignals
@@ -61,10 +61,10 @@ def main() -> int:
     taught_by = Teacher.load(newest(asked.run, "teacher"))
     static = Student.load(newest(asked.run, "student"))
     split = SplitSignals(signals, "train")
-    teacher = load_classifier(taught_by.path(taught_by.checkpoint)).eval()
+    teacher = load_model(taught_by.path(taught_by.checkpoint)).eval()
 
     def cached(batch: np.ndarray, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(split.logits[batch]))
+        return torch.from_numpy(np.asarray(split.outputs[batch]))
 
     def live(batch: np.ndarray, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
@@ -73,7 +73,7 @@ def main() -> int:
 
     two_layers = layers.Options(kind="layers", layers=2)
     students = {
-        "static": load_classifier(static.path(static.checkpoint)),
+        "static": load_model(static.path(static.checkpoint)),
         "layers, 2 of 6": layers.make(two_layers, taught_by.path(taught_by.checkpoint), taught_by.labels, asked.run),
     }
     print(f"{asked.rows} rows, batch 32, {torch.get_num_threads()} threads; teacher once over all {signals.rows} rows:"

@@ -16,6 +16,7 @@ from edgedistill.section import FormatOptions, MethodOptions, StudentOptions, Ta
 Found = Iterator[tuple[str, str]]
 TARGETS = "edgedistill.targets"
 FORMATS = "edgedistill.export.formats"
+LOSSES = "edgedistill.distill.losses"
 
 
 def problems_between(sections: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -83,8 +84,10 @@ def _augmented_texts_are_labelled(distill: DistillOptions, teacher: TeacherOptio
         )
 
 
-def _fitting_gets_its_gold(teacher: TeacherOptions, data: DataOptions) -> Found:
-    if getattr(teacher, "fit", None) is not None and not _labelled(data):
+def _fitting_gets_its_gold(teacher: TeacherOptions, data: DataOptions, task: TaskOptions) -> Found:
+    if getattr(teacher, "fit", None) is not None and not task.LABELLED:
+        yield "teacher.fit", f"trains a head for labels, and '{task.kind}' has none; leave fit out"
+    elif getattr(teacher, "fit", None) is not None and not _labelled(data):
         yield (
             "teacher.fit",
             "fitting needs gold labels, and data.train has none; "
@@ -92,7 +95,33 @@ def _fitting_gets_its_gold(teacher: TeacherOptions, data: DataOptions) -> Found:
         )
 
 
-def _held_out_texts_have_gold(data: DataOptions) -> Found:
+def _losses_fit_the_task(distill: DistillOptions, task: TaskOptions) -> Found:
+    for index, loss in enumerate(distill.losses):
+        if task.kind not in loss.TASKS:
+            fitting = [name for name in registry.names(LOSSES) if task.kind in _loss(name).TASKS]
+            yield (
+                f"distill.losses[{index}].loss",
+                f"'{loss.loss}' does not compare what '{task.kind}' gives; choose one of: {_listed(fitting)}",
+            )
+
+
+def _search_is_measured_only(data: DataOptions, task: TaskOptions) -> Found:
+    places = {role: getattr(data, role) for role in ("train", "unlabelled", "validation", "calibration")}
+    if task.LABELLED:
+        places |= {"test": data.test, **{f"challenge.{name}": source for name, source in data.challenge.items()}}
+    for role, source in places.items():
+        if source is not None and source.SEARCHED:
+            cure = (
+                f"'{task.kind}' is measured on texts with labels; choose another source, or another task"
+                if task.LABELLED
+                else "it is to measure on, and goes to data.test or data.challenge"
+            )
+            yield f"data.{role}.source", f"'{source.source}' holds queries and documents; {cure}"
+
+
+def _held_out_texts_have_gold(data: DataOptions, task: TaskOptions) -> Found:
+    if not task.LABELLED:
+        return
     for role in ("validation", "test"):
         source = getattr(data, role)
         if source is None and not _labelled(data):
@@ -164,6 +193,8 @@ def _target_runs_each_format(benchmark: BenchmarkOptions, export: Sequence[Forma
 
 CHECKS = (
     _losses_get_their_signals,
+    _losses_fit_the_task,
+    _search_is_measured_only,
     _losses_get_their_gold,
     _a_search_has_something_to_change,
     _augmented_texts_are_labelled,
@@ -183,6 +214,10 @@ CHECKS = (
 def _labelled(data: DataOptions) -> bool:
     """Whether the training rows say their label; a source without a `label` key has no place for one."""
     return getattr(data.train, "label", None) is not None
+
+
+def _loss(name: str) -> Any:
+    return registry.load(LOSSES, name).Options
 
 
 def _repeated(section: str, key: str, words: Sequence[str]) -> Found:

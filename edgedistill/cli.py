@@ -246,12 +246,17 @@ def schema(reference: bool) -> None:
     "--file", type=click.File(encoding="utf-8"), default="-", help="One text per line; default: -, the standard input."
 )
 @click.option("--variant", help="float32, or a quantized one; default: quantized, if the artifact has it.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per text, with every label's probability.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One JSON object per text, with every label's probability; a vector always is one.",
+)
 @click.pass_context
 def predict(
     ctx: click.Context, artifact: Path, texts: tuple[str, ...], file: TextIO, variant: str | None, as_json: bool
 ) -> None:
-    """Label texts with the model in folder ARTIFACT.
+    """Label texts with the model in folder ARTIFACT, or print their sentence vectors.
 
     Without a TEXT, each line of the file or of the standard input is one.
     """

@@ -87,11 +87,11 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         made[stage] = Stage(stage, verb, {**needs, "after": earlier, "code": code_of(*code)})
 
     kind = registry.load("edgedistill.teachers", recipe.teacher.kind)
-    shared = ("training", "models", "statistics.py", "resumable.py")
+    shared = ("training", "models", "tasks", "statistics.py", "resumable.py")
     trainers = versions(*TRAINERS)
     add(
         "corpus", "distill", ("corpus",), (),
-        data=recipe.data, labels=getattr(recipe.task, "labels", None), files=digests(recipe.data, base),
+        data=recipe.data, labels=planning.named_labels(recipe.task), files=digests(recipe.data, base),
         teacher_labels=None if getattr(recipe.teacher, "fit", None) else kind.digest(recipe.teacher, base),
         versions=versions("datasets", "datasketch", "pyarrow"),
     )  # fmt: skip
@@ -254,13 +254,15 @@ class _Build:
         def collect(folder: Path) -> Corpus:
             from edgedistill.corpus.stage import collect
 
-            labels = task.labels or kind.labels_of(recipe.teacher, base, folder / "progress")
+            labels = planning.named_labels(task)
+            if labels is None:
+                labels = kind.labels_of(recipe.teacher, base, folder / "progress")
             return collect(recipe.data, labels, base, folder)
 
         def record(folder: Path) -> Signals:
             from edgedistill.distill.signals import record
 
-            return record(teacher, corpus, task.max_length, folder)
+            return record(teacher, corpus, task, folder)
 
         def retokenize(folder: Path) -> Tokens:
             from edgedistill.distill.tokens import retokenize

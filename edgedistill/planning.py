@@ -56,12 +56,18 @@ def anatomy(recipe: Recipe, base: Path, cache: Path) -> tuple[Anatomy, ...]:
     task: Any = recipe.task
     folder = resolve(options.model, base, cache)
     config = read_config(folder)
-    classes = len(task.labels or config.get("id2label") or (0, 1))
+    classes = len(getattr(task, "labels", None) or config.get("id2label") or (0, 1)) if task.LABELLED else 0
     teacher = of_encoder("teacher", config, layers_of(config), classes, task.max_length)
-    return teacher, _student(recipe, config, classes, base, cache)
+    return teacher, _student(recipe, config, classes, teacher.hidden_size, base, cache)
 
 
-def _student(recipe: Recipe, config: Mapping[str, Any], classes: int, base: Path, cache: Path) -> Anatomy:
+def named_labels(task: Any) -> tuple[str, ...] | None:
+    """Return the labels that a recipe names; none where its task has none; None where the teacher or the data says."""
+    labels: tuple[str, ...] | None = task.labels if task.LABELLED else ()
+    return labels
+
+
+def _student(recipe: Recipe, config: Mapping[str, Any], classes: int, widest: int, base: Path, cache: Path) -> Anatomy:
     """Count the student; where its vocabulary depends on texts that nobody has read, as large as it can become."""
     from edgedistill.models.resolve import resolve
 
@@ -69,7 +75,11 @@ def _student(recipe: Recipe, config: Mapping[str, Any], classes: int, base: Path
     reference = student.own_checkpoint(recipe.student)
     start = config if reference is None else read_config(resolve(reference, base, cache / "student"))
     tokens = student.most_tokens(recipe.student, start)
-    counted = student.anatomy(recipe.student, {**start, "vocab_size": tokens}, classes, task.max_length)
+    dimensions = getattr(task, "dimensions", None)
+    counted = student.anatomy(
+        recipe.student, {**start, "vocab_size": tokens}, classes, task.max_length,
+        0 if classes else dimensions or widest, turned=bool(dimensions or getattr(task, "truncations", ())),
+    )  # fmt: skip
     upper_bound = f"student, with at most {tokens:,} tokens"
     return counted if recipe.student.vocabulary is None else replace(counted, name=upper_bound)
 
@@ -129,5 +139,6 @@ def cost(folder: Path, stage: str, guess: tuple[float, int] | None) -> tuple[flo
 
 def _bytes_of(base: Path, *sources: SourceOptions | None) -> int:
     """Return how large the files of these sources are; a source that is no file counts as nothing."""
-    files = [base / source.file for source in sources if source is not None and hasattr(source, "file")]
+    named = [getattr(source, key, None) for source in sources for key in ("file", "queries", "documents")]
+    files = [base / file for file in named if file is not None]
     return sum(file.stat().st_size for file in files if file.exists())

@@ -1,10 +1,10 @@
-"""Labels for texts, from an artifact's folder alone, through the runtime that an app would use."""
+"""Labels or vectors for texts, from an artifact's folder alone, through the runtime that an app would use."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -18,6 +18,7 @@ class Prediction:
 
     text: str
     probabilities: dict[str, float]  # by label, in the order of the model's outputs
+    vector: tuple[float, ...] = ()  # of a sentence embedder, which has no labels
 
     @property
     def label(self) -> str:
@@ -25,12 +26,21 @@ class Prediction:
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
     def line(self, *, as_json: bool) -> str:
-        """Return one line: label, probability and text between tabs, white space as one blank; or JSON with it all."""
+        """Return one line: label, probability and text between tabs, white space as one blank; or JSON with it all.
+
+        A vector is always JSON: its numbers mean nothing to a reader.
+        """
+        if self.vector:
+            return _line({"text": self.text, "vector": self.vector})
         probability = self.probabilities[self.label]
         if not as_json:
             return f"{self.label}\t{probability:.4f}\t{' '.join(self.text.split())}"
         said = {"text": self.text, "label": self.label, "probability": probability, "probabilities": self.probabilities}
-        return json.dumps(said, ensure_ascii=False).replace("\u2028", "\\u2028").replace("\x85", "\\u0085")
+        return _line(said)
+
+
+def _line(said: dict[str, Any]) -> str:
+    return json.dumps(said, ensure_ascii=False).replace("\u2028", "\\u2028").replace("\x85", "\\u0085")
 
 
 def lines_of(file: TextIO) -> Iterator[str]:
@@ -70,8 +80,10 @@ class Predictor:
             raise ModelError(f"{artifact} cannot be loaded: {reason}; compare its files with SHA256SUMS") from error
 
     def predict(self, text: str) -> Prediction:
-        """Return the probability of every label; texts are never batched, so none changes another's answer."""
+        """Return the probability of every label, or the vector; never batched, so no text changes another's answer."""
         logits = self._model.run(self._model.encode([text]))[0].astype(np.float64)
+        if not self._model.labels:
+            return Prediction(text, {}, tuple(round(float(number), 6) for number in logits))
         weights = np.exp(logits - logits.max())
         shares = (weights / weights.sum()).tolist()
         return Prediction(text, dict(zip(self._model.labels, shares, strict=True)))

@@ -60,7 +60,10 @@ def _distill_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
     kind = student.get("kind") if isinstance(student, Mapping) else None
     known = isinstance(kind, str) and kind in names(STUDENTS)
     defaults = dict(load(STUDENTS, str(kind)).Options.TRAINING) if known else {}
-    if isinstance(data, Mapping) and _unlabelled(data.get("train")):
+    task = plain.get("task")
+    if isinstance(task, Mapping) and task.get("kind") == "sentence_embedding":
+        defaults["losses"] = [{"loss": "cosine"}]
+    elif isinstance(data, Mapping) and _unlabelled(data.get("train")):
         defaults["losses"] = [{"loss": "forward_kl"}]
     return defaults
 

@@ -61,9 +61,14 @@ class SplitQuality(Value):
     metric: Metric
     retained: Metric | None = Field(description="Its metric over the teacher's, same items, paired interval.")
     teacher_agreement: Metric
-    teacher_flips: int = Field(description="Items whose top class is not the teacher's.")
+    teacher_flips: int = Field(description="Items of another answer than the teacher's: top class, or nearest text.")
+    teacher_divergence: float | None = Field(
+        None,
+        description="Mean KL from the teacher, or 1 - cosine of the vectors; None where these are turned or shorter.",
+    )
     student_agreement: Metric | None = Field(description="With the float student in PyTorch.")
     student_flips: int | None
+    student_divergence: float | None = Field(None, description="Of the float student in PyTorch.")
 
 
 class Noise(Value):
@@ -169,7 +174,9 @@ class Validity(Value):
 class BenchmarkResult(StageValue):
     """Teacher and every artifact, measured side by side."""
 
-    metric_name: str = Field(description="accuracy")
+    metric_name: str = Field(description="accuracy, recall_at_5")
+    agreement_name: str = Field("same top class", description="What counts as the same answer, in words.")
+    divergence_name: str = Field("KL, nats", description="What the divergences are.")
     splits: tuple[str, ...]
     rounds: int
     subjects: tuple[Subject, ...]

@@ -16,6 +16,8 @@ class TaskOptions(Section):
     """What the model is for; one file of `tasks/` each."""
 
     kind: str
+    max_length: int = Field(128, ge=4, le=8192, description="Tokens of the longest input; longer texts are cut.")
+    LABELLED: ClassVar[bool] = True  # whether rows have a label from a list of labels
 
 
 class TeacherOptions(Section):
@@ -30,6 +32,7 @@ class SourceOptions(Section):
     """Where rows come from; one file of `corpus/sources/` each."""
 
     source: str
+    SEARCHED: ClassVar[bool] = False  # whether it holds queries, and documents that they search among
 
 
 class VocabularyOptions(Section):
@@ -67,6 +70,7 @@ class LossOptions(Section):
     loss: str
     weight: float = Field(1.0, gt=0, description="Factor of this term in the sum.")
     NEEDS: ClassVar[frozenset[str]] = frozenset()  # signals, in the words of TeacherOptions.SIGNALS, or "gold"
+    TASKS: ClassVar[frozenset[str]] = frozenset()  # tasks whose outputs it compares
 
 
 Width = Literal["float32", "float16", "int8", "int4"]

@@ -82,14 +82,16 @@ def _data_problems(data: DataOptions, base: Path) -> Found:
         f"challenge.{name}": s for name, s in data.challenge.items()
     }
     for role, source in named.items():
-        file = getattr(source, "file", None)  # a data set on the hub has none
-        if file is not None:
+        for key in ("file", "queries", "documents"):
+            file = getattr(source, key, None)  # a data set on the hub has none
+            if file is None:
+                continue
             try:
                 existing(base, file)
             except DataError as error:
-                yield f"data.{role}.file", str(error)
+                yield f"data.{role}.{key}", str(error)
             except OSError as error:
-                yield f"data.{role}.file", f"{base / file} cannot be read ({error.strerror}); mend that, or the name"
+                yield f"data.{role}.{key}", f"{base / file} cannot be read ({error.strerror}); mend that, or the name"
 
 
 def _teacher_problems(teacher: Any, task: Any, student: Any, base: Path) -> Found:
@@ -97,7 +99,7 @@ def _teacher_problems(teacher: Any, task: Any, student: Any, base: Path) -> Foun
     config = yield from _config_at("teacher.model", reference, base)
     if config is None:
         return
-    if teacher.fit is None:
+    if teacher.fit is None and (task is None or task.LABELLED):
         yield from _head_problems(head_labels(config), None if task is None else task.labels)
     if task is not None and student is not None and own_checkpoint(student) is None:
         yield from _student_problems(student, config, task.max_length, "teacher.model")

@@ -64,13 +64,15 @@ class Metric(Value):
 class Split(Value):
     """Rows that are used for one purpose, as a parquet file with columns text, label, row_hash.
 
-    `label` is an index into the corpus' labels, -1 where the row has none. `row_hash` is the first 16 hex digits
+    `label` is an index into the corpus' labels, -1 where the row has none. In a split of queries and documents it is
+    a query's document, as its row in the split, and -1 at a document. `row_hash` is the first 16 hex digits
     of the SHA-256 of the text as stored, and is what ties a cached teacher output to its very input.
     """
 
     file: RelativePath
     rows: int = Field(ge=0)
     labelled_rows: int = Field(ge=0)
+    documents: int = Field(0, ge=0, description="Rows that are searched among; the others are queries then.")
     label_counts: dict[str, int]
     exact_duplicates_removed: int = Field(ge=0)
     near_duplicates_removed: int = Field(ge=0)
@@ -107,7 +109,7 @@ class Augmentation(Value):
 class Corpus(StageValue):
     """Disjoint splits. Names: train, validation, calibration, test, and `challenge.<name>` for each other domain."""
 
-    labels: tuple[str, ...] = Field(min_length=2, description="In the order of the model's logits.")
+    labels: tuple[str, ...] = Field(description="In the order of the model's logits; empty for a task without labels.")
     splits: dict[str, Split]
     overlaps: tuple[Overlap, ...]
     near_duplicate_rule: str = Field(description="What counts as nearly the same text, in words.")
@@ -156,9 +158,9 @@ class Check(Value):
 
 
 class Evaluation(Value):
-    """A model's logits on the held-out splits: float32 .npy of (rows, classes), and its metric."""
+    """What a model says of the held-out splits: float32 .npy of (rows, width), and its metric."""
 
-    logits: dict[str, RelativePath]
+    outputs: dict[str, RelativePath]
     metrics: dict[str, Metric]
 
 
@@ -193,20 +195,34 @@ class SignalSplit(Value):
     token_ids: RelativePath = Field(description="(tokens of all rows,) int32, rows one after another.")
     offsets: RelativePath = Field(description="(rows + 1,) int64; row i is token_ids[offsets[i]:offsets[i + 1]].")
     row_hashes: RelativePath = Field(description="(rows,) 16 ASCII bytes, equal to the corpus' row_hash.")
-    logits: RelativePath = Field(description="(rows, classes) float32.")
-    labels: RelativePath = Field(description="(rows,) int64; -1 where the row has no gold label.")
+    outputs: RelativePath = Field(description="(rows, width) float32: logits, or sentence vectors.")
+    labels: RelativePath = Field(description="(rows,) int64; the task's gold, -1 where the row has none.")
 
 
 class Signals(StageValue):
     """The teacher's outputs on every split, computed once."""
 
+    task: str
     splits: dict[str, SignalSplit]
+    width: int = Field(description="Numbers that the student is to say of a text: one for each class, or its vector.")
+    truncations: tuple[int, ...] = Field((), description="Shorter lengths of the vector that are taught, too.")
+    projection: RelativePath | None = Field(
+        None, description="(teacher's width, width) float32: turns the teacher's vectors into the student's; .npy."
+    )
     tokenizer_sha256: Sha256
     pad_token_id: int = Field(description="What shorter rows of a batch are filled with.")
     teacher_weights_sha256: Sha256
     metrics: dict[str, Metric] = Field(description="The teacher's own metric on each labelled split.")
     seconds: float
     rows: int
+
+
+class Truncation(Value):
+    """Vectors cut to their first numbers, on the held-out splits."""
+
+    length: int
+    student: dict[str, Metric]
+    teacher: dict[str, Metric] = Field(description="The teacher's vectors, turned and cut in the same way.")
 
 
 class Student(StageValue):
@@ -221,6 +237,8 @@ class Student(StageValue):
     training: Training
     preflight: tuple[Check, ...]
     evaluation: Evaluation
+    truncations: tuple[Truncation, ...] = Field((), description="What shorter vectors are worth, longest first.")
+    spread: Check | None = Field(None, description="That not all vectors point the same way; None for a classifier.")
     weights_sha256: Sha256
     size_warnings: tuple[str, ...] = Field(description="Why it may be too small or too large to be sensible, in words.")
 
@@ -228,7 +246,7 @@ class Student(StageValue):
 class Baseline(Value):
     """A cheap model that a student must beat to be worth anything."""
 
-    name: Literal["tfidf_linear", "majority"]
+    name: Literal["tfidf_linear", "tfidf_search", "majority"]
     description: str
     evaluation: Evaluation
 
@@ -245,7 +263,9 @@ class Controls(StageValue):
     """What tells distillation from quality that comes for free, and from luck with the seed."""
 
     baselines: tuple[Baseline, ...]
-    no_teacher: Evaluation | None = Field(description="The same student trained on gold labels alone.")
+    no_teacher: Evaluation | None = Field(
+        description="The same student trained on gold labels alone, or where there are none on its own texts."
+    )
     no_teacher_training: Training | None
     no_teacher_initialised_from: str | None
     repeats: tuple[Repeat, ...] = Field(description="With every further seed; empty where the recipe asks for one.")
@@ -271,8 +291,10 @@ class QuantizationCost(Value):
     """What quantization changes on held-out rows, against the float student on the same rows."""
 
     rows: int = Field(ge=1)
-    kl: float = Field(ge=0, description="Mean of KL(float student || quantized) over rows, in nats.")
-    agreement: Metric = Field(description="Rows with the float student's top class.")
+    kl: float = Field(
+        ge=0, description="Mean of KL(float student || quantized) over rows, in nats; of vectors, of 1 - cosine."
+    )
+    agreement: Metric = Field(description="Rows with the float student's top class, or nearest text among five.")
     metric: Metric | None = Field(description="The quantized model's own; None where no row has a gold label.")
     metric_loss: Metric | None = Field(description="The float student's metric minus the quantized model's, paired.")
 
@@ -320,7 +342,7 @@ class ParityCheck(Value):
 
     max_abs_diff: float
     tolerance: float | None = Field(description="None where it is a measurement, not a gate.")
-    top1_agreement: float
+    top1_agreement: float = Field(description="Share of inputs with the same top class; 1 where there are no classes.")
     inputs: int
     worst: str = Field(description="The input with the largest difference, in words.")
 

@@ -42,7 +42,7 @@ BUDGET = BudgetOptions(min_retained_quality=0.9, max_p90_latency_s=0.001, max_fi
 def evaluation(splits: tuple[str, ...], value: float) -> Evaluation:
     """Return the metrics of one model."""
     return Evaluation(
-        logits={split: PurePosixPath(f"{split}.npy") for split in splits},
+        outputs={split: PurePosixPath(f"{split}.npy") for split in splits},
         metrics={split: metric(value) for split in splits},
     )
 
@@ -186,7 +186,7 @@ def evidence(
     result = benchmark() if measured is None else measured
     splits = result.splits
     signal = SignalSplit(
-        rows=1000, **{name: PurePosixPath(name) for name in ("token_ids", "offsets", "row_hashes", "logits", "labels")}
+        rows=1000, **{name: PurePosixPath(name) for name in ("token_ids", "offsets", "row_hashes", "outputs", "labels")}
     )
     artifacts = [subject for subject in result.subjects if subject.role == "artifact"]
     made = Evidence(
@@ -200,6 +200,8 @@ def evidence(
             fit_method="head", fit=training(),
         ),
         signals=Signals(
+            task="text_classification",
+            width=2,
             splits={"train": signal}, tokenizer_sha256=digest(4), pad_token_id=0,
             teacher_weights_sha256=digest(2), metrics={}, seconds=75.0, rows=9400,
         ),

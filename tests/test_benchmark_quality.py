@@ -5,7 +5,7 @@ import pytest
 
 from edgedistill.benchmark.quality import Yardstick, comparisons, seeds, waterfall
 from edgedistill.errors import DataError, StageError
-from edgedistill.tasks.text_classification import correct
+from edgedistill.tasks._task import task_of
 from edgedistill.values import Artifact, Baseline, Controls, Evaluation, Parity, ParityCheck, Repeat, Variant
 
 SHA = "0" * 64
@@ -24,7 +24,7 @@ WORSE = logits([0, 1, 0, 1, 0, 0, 1, 0, 1, 0])  # 5 of 8 right, 1 of 10 unlike t
 
 @pytest.fixture
 def yardstick() -> Yardstick:
-    return Yardstick({"test": GOLD}, {"test": TEACHER}, {"test": STUDENT}, correct)
+    return Yardstick(task_of("text_classification"), {"test": GOLD}, {"test": TEACHER}, {"test": STUDENT})
 
 
 def artifact(names: tuple[str, ...]) -> Artifact:
@@ -87,7 +87,7 @@ def test_a_control_that_is_better_than_the_student_makes_the_difference_negative
 ) -> None:
     np.save(tmp_path / "better.npy", TEACHER)
     np.save(tmp_path / "worse.npy", WORSE)
-    better, worse = (Evaluation(logits={"test": f"{name}.npy"}, metrics={}) for name in ("better", "worse"))
+    better, worse = (Evaluation(outputs={"test": f"{name}.npy"}, metrics={}) for name in ("better", "worse"))
     controls = Controls(
         baselines=(Baseline(name="majority", description="the commonest class", evaluation=worse),),
         no_teacher=better,
@@ -107,7 +107,7 @@ def test_a_control_that_is_better_than_the_student_makes_the_difference_negative
 def test_every_seed_is_told_the_shipped_one_first(yardstick: Yardstick, tmp_path: Path) -> None:
     np.save(tmp_path / "teacher.npy", TEACHER)
     np.save(tmp_path / "worse.npy", WORSE)
-    teacher, worse = (Evaluation(logits={"test": f"{name}.npy"}, metrics={}) for name in ("teacher", "worse"))
+    teacher, worse = (Evaluation(outputs={"test": f"{name}.npy"}, metrics={}) for name in ("teacher", "worse"))
     made = {"baselines": (), "no_teacher": worse, "no_teacher_training": None, "no_teacher_initialised_from": None}
     again = Repeat(seed=8, student=worse, no_teacher=teacher)
     (tmp_path / "result.json").write_text(
@@ -136,4 +136,4 @@ def test_a_model_must_have_answered_every_row(yardstick: Yardstick) -> None:
 def test_a_split_without_labels_is_refused() -> None:
     unlabelled = np.full(10, -1)
     with pytest.raises(DataError, match=r"no row of challenge\.news has a label"):
-        Yardstick({"challenge.news": unlabelled}, {}, {}, correct)
+        Yardstick(task_of("text_classification"), {"challenge.news": unlabelled}, {}, {})

@@ -54,7 +54,7 @@ def evaluation(folder: Path, logits: Callable[[str], np.ndarray]) -> Evaluation:
     folder.mkdir(parents=True, exist_ok=True)
     for split in TEXTS:
         np.save(folder / f"{split}.npy", logits(split))
-    return Evaluation(logits={split: f"{split}.npy" for split in TEXTS}, metrics={})
+    return Evaluation(outputs={split: f"{split}.npy" for split in TEXTS}, metrics={})
 
 
 def make_corpus(folder: Path) -> Corpus:
@@ -93,13 +93,21 @@ def make_signals(folder: Path, model: LoadedModel) -> Signals:
     splits = {}
     for split, rows in TEXTS.items():
         lengths = [int(model.encode([text])["attention_mask"].sum()) for text in rows]
-        files = {part: f"{split}.{part}.npy" for part in ("token_ids", "offsets", "row_hashes", "logits", "labels")}
+        files = {part: f"{split}.{part}.npy" for part in ("token_ids", "offsets", "row_hashes", "outputs", "labels")}
         np.save(folder / files["offsets"], np.cumsum([0, *lengths]), 0)
-        np.save(folder / files["logits"], in_length_order(model, rows, 16))
+        np.save(folder / files["outputs"], in_length_order(model, rows, 16))
         np.save(folder / files["labels"], np.arange(len(rows)) % 2)
         splits[split] = SignalSplit(rows=len(rows), **files)
     made = Signals(
-        splits=splits, tokenizer_sha256=SHA, pad_token_id=0, teacher_weights_sha256=SHA, metrics={}, seconds=1, rows=180
+        task="text_classification",
+        width=len(LABELS),
+        splits=splits,
+        tokenizer_sha256=SHA,
+        pad_token_id=0,
+        teacher_weights_sha256=SHA,
+        metrics={},
+        seconds=1,
+        rows=180,
     )
     return place(made, folder)
 
@@ -327,7 +335,7 @@ def test_a_teacher_that_answers_otherwise_than_its_cached_logits_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shutil.copytree(given["signals"].folder, tmp_path / "signals")
-    logits = tmp_path / "signals" / "test.logits.npy"
+    logits = tmp_path / "signals" / "test.outputs.npy"
     np.save(logits, np.load(logits) + 0.1)
     replay(measured, monkeypatch)
     found = run({**given, "signals": Signals.load(tmp_path / "signals")}, tmp_path / "benchmark")

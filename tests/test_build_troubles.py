@@ -82,10 +82,11 @@ def test_a_file_size_limit_is_one_line_and_the_next_build_goes_on(finished: Fini
 
 def test_a_full_disk_under_the_teachers_logits_is_no_bus_error(small_disk: Path) -> None:
     code = (
-        "import sys, numpy as np; from pathlib import Path; from edgedistill.training.predict import resumable_logits; "
+        "import sys, numpy as np; from pathlib import Path; "
+        "from edgedistill.training.predict import resumable_outputs; "
         "from edgedistill.training.rows import TokenRows; place = Path(sys.argv[1]); "
         "rows = TokenRows(np.ones(64, np.int32), np.arange(65), 0); model = type('M', (), {'eval': print}); "
-        "resumable_logits(model, rows, 10**5, place / 'logits.npy', place, 'reads', None)"
+        "resumable_outputs(model, rows, 10**5, place / 'logits.npy', place, 'reads', None)"
     )
     fill(small_disk, 20_000)
     ended = subprocess.run(
@@ -132,7 +133,7 @@ def test_a_folder_of_somebody_else_is_refused(finished: Finished, tmp_path: Path
 
 def test_an_edited_stage_is_named(finished: Finished, tmp_path: Path) -> None:
     copy = finished.copied(tmp_path)
-    file = copy.stage("signals") / "test.logits.npy"
+    file = copy.stage("signals") / "test.outputs.npy"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
     ended = called(copy.recipe, copy.out)
     assert ended.exit_code == 1

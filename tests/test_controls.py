@@ -23,6 +23,7 @@ from tiny_distill import (
 from tiny_models import write_model
 
 from edgedistill.corpus.read import read
+from edgedistill.distill import baselines
 from edgedistill.distill import controls as module
 from edgedistill.distill.controls import control
 from edgedistill.distill.stage import distill, make_student
@@ -58,7 +59,7 @@ def logits(controls: Controls, name: str, split: str = "test") -> np.ndarray:
     evaluations: dict[str, Evaluation] = {baseline.name: baseline.evaluation for baseline in controls.baselines}
     evaluation = evaluations.get(name, controls.no_teacher)
     assert evaluation is not None
-    found: np.ndarray = np.load(controls.path(evaluation.logits[split]))
+    found: np.ndarray = np.load(controls.path(evaluation.outputs[split]))
     return found
 
 
@@ -131,7 +132,7 @@ def test_tfidfs_strength_is_the_best_on_validation(
             return np.where(np.arange(len(gold)) < right_with[self.C] * len(gold), gold, 1 - gold)
 
     monkeypatch.setattr("sklearn.linear_model.LogisticRegression", Told)
-    assert "C=2 chosen on validation" in module._tfidf(corpus, signals, tmp_path).description
+    assert "C=2 chosen on validation" in baselines._tfidf_linear(corpus, signals, tmp_path).description
 
 
 def unheard(texts: np.ndarray) -> list[str]:
@@ -142,7 +143,7 @@ def unheard(texts: np.ndarray) -> list[str]:
 def features(corpus: Corpus, signals: Signals, folder: Path) -> int:
     """Return how many words and pairs of words TF-IDF has learned."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = re.search(r", (\d+) features$", module._tfidf(corpus, signals, folder).description)
+    found = re.search(r", (\d+) features$", baselines._tfidf_linear(corpus, signals, folder).description)
     assert found is not None
     return int(found[1])
 
@@ -162,10 +163,10 @@ def test_tfidf_of_many_rows_is_fitted_on_some_and_says_so(
     corpus: Corpus, signals: Signals, controls: Controls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labelled = int((read(corpus, "train").labels >= 0).sum())
-    monkeypatch.setattr(module, "TFIDF_ROWS", labelled)
-    assert module._tfidf(corpus, signals, tmp_path).description == controls.baselines[1].description
-    monkeypatch.setattr(module, "TFIDF_ROWS", 50)
-    fitted = module._tfidf(corpus, signals, tmp_path)
+    monkeypatch.setattr(baselines, "TFIDF_ROWS", labelled)
+    assert baselines._tfidf_linear(corpus, signals, tmp_path).description == controls.baselines[1].description
+    monkeypatch.setattr(baselines, "TFIDF_ROWS", 50)
+    fitted = baselines._tfidf_linear(corpus, signals, tmp_path)
     assert fitted.description.endswith(f", fitted on 50 of {labelled} labelled rows, drawn by hash")
     assert fitted.evaluation.metrics["test"].value > 0.8, "texts and labels still belong to each other"
 
@@ -207,7 +208,7 @@ def test_the_teachers_answers_change_nothing(
 ) -> None:
     shutil.copytree(signals.folder, tmp_path / "signals")
     for name, split in signals.splits.items():
-        np.save(tmp_path / "signals" / split.logits, -np.asarray(SplitSignals(signals, name).logits))
+        np.save(tmp_path / "signals" / split.outputs, -np.asarray(SplitSignals(signals, name).outputs))
     again = controls_of(tmp_path / "controls", teacher, corpus, sealed(tmp_path / "signals", signals))
     assert all(np.array_equal(logits(again, name), logits(controls, name)) for name in NAMES)
 
@@ -242,9 +243,9 @@ def test_a_further_seed_is_the_student_and_the_twin_that_this_seed_would_have_gi
     twin = controls_of(tmp_path / "twin", teacher, corpus, signals, other)
     assert repeat.seed == DISTILL.seed + 1
     for split in EVALUATED:
-        shipped = (tmp_path / "student" / student.evaluation.logits[split]).read_bytes()
-        assert both.path(repeat.student.logits[split]).read_bytes() == shipped
-        own = np.load(both.path(repeat.no_teacher.logits[split]))
+        shipped = (tmp_path / "student" / student.evaluation.outputs[split]).read_bytes()
+        assert both.path(repeat.student.outputs[split]).read_bytes() == shipped
+        own = np.load(both.path(repeat.no_teacher.outputs[split]))
         assert (own == logits(twin, "no_teacher", split)).all()
         assert (own != logits(controls, "no_teacher", split)).any(), "another seed, another model"
     assert not controls.repeats

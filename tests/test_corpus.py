@@ -169,9 +169,9 @@ def test_shares_are_cut_by_the_text_alone() -> None:
     shares = SplitOptions(validation=0.2, calibration=0.1, test=0.25)
     with pool_of((text, LABELS.index(label)) for text, label in sentences(4000)) as pool:
         rows = every_row(pool)
-        whole = split_module.cut(pool, rows, (), shares)
-        half = split_module.cut(pool, rows[:2000], (), shares)
-        salted = split_module.cut(pool, rows, (), shares.model_copy(update={"salt": "other"}))
+        whole = split_module.cut(pool, rows, (), shares, labelled=True)
+        half = split_module.cut(pool, rows[:2000], (), shares, labelled=True)
+        salted = split_module.cut(pool, rows, (), shares.model_copy(update={"salt": "other"}), labelled=True)
     for name in ("validation", "calibration", "test"):
         assert len(whole[name]) / 4000 == pytest.approx(getattr(shares, name), abs=0.03)
     assert all(set(part) < set(whole[name]) for name, part in half.items())

@@ -35,7 +35,7 @@ def without_teacher(folder: Path, teacher: Teacher, corpus: Corpus, signals: Sig
     values = {"teacher": teacher, "corpus": corpus, "signals": signals}
     made = controls.control(OPTIONS, STATIC, **values, tokens=make_tokens(folder / "tokens", **values), folder=folder)
     assert made.no_teacher is not None
-    return (folder / made.no_teacher.logits["test"]).read_bytes()
+    return (folder / made.no_teacher.outputs["test"]).read_bytes()
 
 
 def fitted(folder: Path, _teacher: Teacher, corpus: Corpus, _signals: Signals) -> bytes:
@@ -59,7 +59,7 @@ def turned(corpus: Corpus, signals: Signals, folder: Path, *splits: str) -> tupl
     for name in splits:
         said, files = SplitSignals(signals, name), signals.splits[name]
         np.save(folder / "signals" / files.labels, opposite(said.labels))
-        np.save(folder / "signals" / files.logits, -np.asarray(said.logits))
+        np.save(folder / "signals" / files.outputs, -np.asarray(said.outputs))
     other = rewritten(corpus, folder / "corpus", "label", opposite, *splits)
     return other, sealed(folder / "signals", signals)
 

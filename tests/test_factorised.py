@@ -17,12 +17,13 @@ from edgedistill.models import student
 from edgedistill.models.classifier import StaticClassifier
 from edgedistill.models.config_json import read_config
 from edgedistill.models.factorised import RANK, best_factors, factorise, rank_of
-from edgedistill.models.load import load_classifier, load_encoder, load_encoder_with_new_head
+from edgedistill.models.load import load_encoder, load_encoder_with_new_head, load_model
 from edgedistill.models.students import layers
 from edgedistill.runtimes import onnxruntime
 
 IDS = torch.randint(4, VOCAB, (3, 9), generator=torch.Generator().manual_seed(0))
 MASK = torch.tensor([[1] * 9, [1] * 5 + [0] * 4, [1] * 2 + [0] * 7])
+HEAD = student.Head(LABELS, len(LABELS))
 KINDS: dict[str, dict[str, Any]] = {
     "layers": {"layers": 2},
     "pretrained": {"model": {"path": "."}, "licence": "MIT"},
@@ -35,7 +36,7 @@ def made(kind: str, folder: Path, rank: int | None = 6, architecture: str = "ber
     """Return a student of a tiny teacher that is written into `folder`."""
     write_model(folder / "teacher", architecture)
     torch.manual_seed(0)
-    return student.make(options(kind, rank), folder / "teacher", LABELS, folder)
+    return student.make(options(kind, rank), folder / "teacher", HEAD, folder)
 
 
 def options(kind: str, rank: int | None = 6) -> Any:
@@ -85,7 +86,7 @@ def test_it_is_counted_saved_and_loaded(kind: str, architecture: str, tmp_path: 
     assert said.parameters == counted(model)
     model.save(tmp_path / "saved")
     assert read_config(tmp_path / "saved")[RANK] == 6 == rank_of(model)
-    again = load_classifier(tmp_path / "saved")
+    again = load_model(tmp_path / "saved")
     assert rank_of(again) == 6
     assert again.labels == LABELS
     with torch.no_grad():
@@ -136,7 +137,7 @@ def test_a_checkpoint_that_does_not_hold_what_it_says_is_refused(harm: str, tmp_
     if harm == "other rank":
         config.write_text(json.dumps(read_config(tmp_path / "saved") | {RANK: 5}), encoding="utf-8")
     with pytest.raises(ModelError, match=r"does not hold what its config\.json says: .*; fetch it again"):
-        load_classifier(tmp_path / "saved")
+        load_model(tmp_path / "saved")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,10 +148,10 @@ def test_a_rank_that_saves_nothing_is_refused_and_the_largest_named(kind: str, t
     wrong = options(kind, largest + 1)
     said = rf"student\.embedding_rank: {largest + 1} saves nothing .* write {largest} or less"
     with pytest.raises(ModelError, match=said):
-        student.make(wrong, tmp_path / "teacher", LABELS, tmp_path)
+        student.make(wrong, tmp_path / "teacher", HEAD, tmp_path)
     with pytest.raises(ModelError, match=said):
         student.anatomy(wrong, read_config(tmp_path / "teacher"), 2, 8)
-    assert rank_of(student.make(options(kind, largest), tmp_path / "teacher", LABELS, tmp_path)) == largest
+    assert rank_of(student.make(options(kind, largest), tmp_path / "teacher", HEAD, tmp_path)) == largest
 
 
 @pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])

@@ -64,7 +64,7 @@ def faults(judge: Judge, decided: Any) -> list[str]:
         ids, mask = (torch.from_numpy(array) for array in judge.rows.padded([row]))
         with torch.no_grad():
             alone.append(quantized(ids, mask).numpy()[0])
-    expected = compared(judge.float_logits, np.array(alone), judge.labels)
+    expected = compared(judge.float_outputs, np.array(alone), judge.labels)
     return [] if judge.cost(decided) == expected else ["cost"]
 
 
@@ -86,7 +86,7 @@ def test_the_float_model_is_left_alone() -> None:
 
 @pytest.mark.parametrize(("most", "kept"), [(1, 1), (7, 7), (50, 50), (51, 50)])
 def test_fewer_rows_are_spread_evenly(most: int, kept: int) -> None:
-    judge = Judge(plain_model(), some_rows(50, 0), np.arange(50), 2).fewer(most)
+    judge = Judge(plain_model(), some_rows(50, 0), np.arange(50)).fewer(most)
     assert len(judge.rows) == len(judge.labels) == kept
     steps = np.diff(judge.labels)
     assert steps.size == 0 or steps.max() - steps.min() <= 1

@@ -14,7 +14,7 @@ from tiny_models import ARCHITECTURES, HIDDEN, write_model
 from edgedistill.errors import ModelError
 from edgedistill.models.classifier import StaticClassifier, TransformerClassifier
 from edgedistill.models.config_json import has_head, labels_in, read_config
-from edgedistill.models.load import load_classifier, load_encoder, load_encoder_with_new_head, load_tokenizer
+from edgedistill.models.load import load_encoder, load_encoder_with_new_head, load_model, load_tokenizer
 
 IDS = torch.randint(4, VOCAB, (3, 7), generator=torch.Generator().manual_seed(0))
 MASK = torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] + [0] * 6])
@@ -36,7 +36,7 @@ def drop(folder: Path, part: str) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_classifier_computes_what_its_own_library_computes(architecture: str, tmp_path: Path) -> None:
     whole = write_model(tmp_path, architecture)
-    model = load_classifier(tmp_path)
+    model = load_model(tmp_path)
     with torch.no_grad():
         logits = model(IDS, MASK)
         assert torch.allclose(logits, whole(input_ids=IDS, attention_mask=MASK).logits, atol=1e-5)
@@ -87,17 +87,17 @@ def test_the_encoder_alone_gives_hidden_states(architecture: str, headed: bool, 
 @pytest.mark.parametrize("labels", [("LABEL_0", "LABEL_1"), ("b", "a"), tuple(f"l{i}" for i in range(12))])
 def test_labels_keep_the_order_of_the_logits_through_a_checkpoint(labels: tuple[str, ...], tmp_path: Path) -> None:
     write_model(tmp_path / "a", id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
-    model = load_classifier(tmp_path / "a")
+    model = load_model(tmp_path / "a")
     assert labels_in(read_config(tmp_path / "a")) == model.labels == labels
     model.save(tmp_path / "b")
     assert list(read_config(tmp_path / "b")["id2label"].values()) == list(labels), "an app reads them from the file"
-    assert load_classifier(tmp_path / "b").labels == labels
+    assert load_model(tmp_path / "b").labels == labels
 
 
 def test_labels_are_ordered_by_number_and_not_by_place_or_name(tmp_path: Path) -> None:
     write_model(tmp_path)
     edit(tmp_path / "config.json", id2label={"1": "a", "0": "b"})
-    assert labels_in(read_config(tmp_path)) == load_classifier(tmp_path).labels == ("b", "a")
+    assert labels_in(read_config(tmp_path)) == load_model(tmp_path).labels == ("b", "a")
 
 
 def test_weights_of_half_precision_become_float32(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_weights_of_half_precision_become_float32(tmp_path: Path) -> None:
     halves = {name: tensor.half() for name, tensor in load_file(tmp_path / "model.safetensors").items()}
     save_file(halves, tmp_path / "model.safetensors", {"format": "pt"})
     edit(tmp_path / "config.json", dtype="float16")
-    assert {parameter.dtype for parameter in load_classifier(tmp_path).parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in load_model(tmp_path).parameters()} == {torch.float32}
 
 
 def _cut(folder: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_damaged_checkpoint_is_one_line_and_never_a_model(
     change(tmp_path)
     capfd.readouterr()
     with pytest.raises(ModelError, match=text) as caught:
-        load_classifier(tmp_path)
+        load_model(tmp_path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < len(str(tmp_path)) + 420
     assert capfd.readouterr().out == ""
@@ -187,14 +187,14 @@ def test_a_table_of_token_vectors_has_finite_weights_too(tmp_path: Path) -> None
     model.embedding.weight.data[3, 3] = float("nan")
     model.save(tmp_path)
     with pytest.raises(ModelError, match=r"1 weights of embedding\.weight are NaN"):
-        load_classifier(tmp_path)
+        load_model(tmp_path)
 
 
 def test_what_a_library_says_in_many_lines_is_told_whole_on_one(tmp_path: Path) -> None:
     write_model(tmp_path)
     edit(tmp_path / "config.json", model_type="none")
     with pytest.raises(ModelError) as caught:
-        load_classifier(tmp_path)
+        load_model(tmp_path)
     said = str(caught.value).removesuffix("; fetch it again, and compare its sha256 with the source")
     assert said != str(caught.value)
     assert not said.endswith((":", ","))
@@ -210,7 +210,7 @@ def test_a_machine_without_memory_is_no_broken_checkpoint(tmp_path: Path, monkey
     write_model(tmp_path)
     monkeypatch.setattr(transformers.AutoModelForSequenceClassification, "from_pretrained", full)
     with pytest.raises(MemoryError):
-        load_classifier(tmp_path)
+        load_model(tmp_path)
 
 
 def test_a_new_head_hides_no_missing_layer(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_new_head_hides_no_missing_layer(tmp_path: Path) -> None:
         load_encoder_with_new_head(tmp_path, LABELS)
 
 
-@pytest.mark.parametrize("load", [load_classifier, load_tokenizer])
+@pytest.mark.parametrize("load", [load_model, load_tokenizer])
 def test_code_in_the_folder_is_not_run_whatever_a_person_would_answer(
     load: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +273,7 @@ def test_a_static_classifier_comes_back_to_the_last_bit(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = StaticClassifier(VOCAB, 8, 6, ("b", "a", "c")).eval()
     model.save(tmp_path)
-    found = load_classifier(tmp_path)
+    found = load_model(tmp_path)
     assert isinstance(found, StaticClassifier)
     assert found.labels == ("b", "a", "c")
     assert torch.equal(found(IDS, MASK), model(IDS, MASK))

@@ -17,7 +17,7 @@ from edgedistill.errors import ModelError
 from edgedistill.models.config_json import read_config
 from edgedistill.models.encoder_names import ENCODERS, EncoderNames
 from edgedistill.models.factorised import factorise
-from edgedistill.models.load import load_classifier
+from edgedistill.models.load import load_model
 from edgedistill.models.students import layers, scaled
 
 IDS = torch.randint(4, VOCAB, (64, 9), generator=torch.Generator().manual_seed(0))
@@ -48,7 +48,7 @@ def test_a_student_of_the_teachers_sizes_is_the_teacher(
     architecture: str, sizes: dict[str, int], tmp_path: Path
 ) -> None:
     write_model(tmp_path, architecture)
-    expected = logits_of(load_classifier(tmp_path))
+    expected = logits_of(load_model(tmp_path))
     assert torch.equal(logits_of(make(tmp_path, **sizes)), expected)
     for name, smaller in (("hidden_size", 30), ("num_attention_heads", 1), ("intermediate_size", 40)):
         assert not torch.allclose(logits_of(make(tmp_path, **{name: smaller})), expected, atol=1e-3)
@@ -98,14 +98,14 @@ def test_embeddings_as_wide_as_the_layers_stay_so(tmp_path: Path) -> None:
 
 def test_a_teacher_whose_token_table_is_factorised_gives_its_product(tmp_path: Path) -> None:
     write_model(tmp_path / "whole")
-    teacher = load_classifier(tmp_path / "whole")
+    teacher = load_model(tmp_path / "whole")
     factorise(teacher, 8)
     teacher.save(tmp_path / "factorised")
     write_tokenizer(tmp_path / "factorised")
     same = make(tmp_path / "factorised")
     assert same.model.get_input_embeddings().weight.shape == (VOCAB, HIDDEN)
     assert torch.allclose(logits_of(same), logits_of(teacher), atol=1e-4)
-    assert not torch.allclose(logits_of(same), logits_of(load_classifier(tmp_path / "whole")), atol=1e-2)
+    assert not torch.allclose(logits_of(same), logits_of(load_model(tmp_path / "whole")), atol=1e-2)
     narrow = make(tmp_path / "factorised", hidden_size=20)
     counted = scaled.anatomy(options(hidden_size=20), read_config(tmp_path / "factorised"), len(LABELS), 8)
     assert counted.parameters == sum(parameter.numel() for parameter in narrow.parameters() if parameter.requires_grad)
@@ -181,7 +181,7 @@ def distance(found: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_teacher_that_is_wider_than_it_needs_is_found_again(architecture: str, tmp_path: Path) -> None:
     small = write_widened(tmp_path, architecture)
-    expected = logits_of(load_classifier(tmp_path))
+    expected = logits_of(load_model(tmp_path))
     with torch.no_grad():
         assert distance(small(input_ids=IDS, attention_mask=MASK).logits, expected) < 1e-4, "it is the same model"
     assert distance(logits_of(make(tmp_path, **HALF)), expected) < 1e-3
@@ -191,7 +191,7 @@ def test_a_teacher_that_is_wider_than_it_needs_is_found_again(architecture: str,
 
 def test_gains_that_differ_cost_something(tmp_path: Path) -> None:
     write_widened(tmp_path, "bert", gains=0.3)
-    assert distance(logits_of(make(tmp_path, **HALF)), logits_of(load_classifier(tmp_path))) > 0.02
+    assert distance(logits_of(make(tmp_path, **HALF)), logits_of(load_model(tmp_path))) > 0.02
 
 
 def correlation(model: Any, expected: Tensor) -> float:
@@ -203,7 +203,7 @@ def correlation(model: Any, expected: Tensor) -> float:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_where_a_teacher_is_nearly_that_narrow_it_starts_far_ahead_of_chance(architecture: str, tmp_path: Path) -> None:
     write_widened(tmp_path, architecture, noise=0.02)
-    expected, student = logits_of(load_classifier(tmp_path)), make(tmp_path, **HALF)
+    expected, student = logits_of(load_model(tmp_path)), make(tmp_path, **HALF)
     assert correlation(student, expected) > 0.95
     for seed in range(3):
         torch.manual_seed(seed)

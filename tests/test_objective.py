@@ -20,7 +20,7 @@ BOTH: list[dict[str, Any]] = [
 
 def objective_of(signals: Signals, losses: list[dict[str, Any]]) -> TeacherSignals:
     options = DistillOptions.model_validate({"losses": losses})
-    return TeacherSignals(options.losses, SplitSignals(signals, "train"), SplitSignals(signals, "validation"))
+    return TeacherSignals(options.losses, SplitSignals(signals, "train"), SplitSignals(signals, "validation"), signals)
 
 
 class Echo(torch.nn.Module):
@@ -51,7 +51,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(signals: Signals) -> None:
 def test_every_row_is_held_against_its_own_teacher_logits(signals: Signals) -> None:
     objective, train = objective_of(signals, [{"loss": "forward_kl"}]), SplitSignals(signals, "train")
     rows = np.array([30, 2, 11, 7])
-    own = torch.from_numpy(np.asarray(train.logits[rows]))
+    own = torch.from_numpy(np.asarray(train.outputs[rows]))
     assert abs(float(objective.loss(own, rows))) < 1e-6
     assert float(objective.loss(own, rows[::-1])) > 1e-3, "the same logits beside other rows"
 
@@ -76,7 +76,7 @@ def test_validation_is_accuracy_on_gold(signals: Signals) -> None:
 
 def test_validation_loss_is_zero_for_the_teacher_alone(signals: Signals) -> None:
     objective, held_out = objective_of(signals, [{"loss": "forward_kl"}]), SplitSignals(signals, "validation")
-    said = np.asarray(held_out.logits)
+    said = np.asarray(held_out.outputs)
     assert abs(objective.validate(Echo(held_out, said))[0]) < 1e-6
     assert objective.validate(Echo(held_out, said[::-1].copy()))[0] > 1e-3
 
@@ -88,8 +88,9 @@ def test_without_gold_validation_is_agreement_with_the_teacher(signals: Signals)
         DistillOptions.model_validate({"losses": [{"loss": "forward_kl"}]}).losses,
         SplitSignals(signals, "train"),
         split,
+        signals,
     )
-    said = np.asarray(split.logits)
+    said = np.asarray(split.outputs)
     assert objective.validate(Echo(split, said))[1] == 1.0
     assert objective.validate(Echo(split, -said))[1] == 0.0
 

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from edgedistill.errors import ParityError, StageError
 from edgedistill.export import parity
 from edgedistill.export.formats import onnx as layout
-from edgedistill.models.load import load_classifier, load_tokenizer
+from edgedistill.models.load import load_model, load_tokenizer
 from edgedistill.models.quantized import load_quantized
 from edgedistill.values import Parity
 
@@ -34,7 +34,7 @@ def root(finished: Finished, tmp_path: Path) -> Path:
 def checkpoint(finished: Finished, file: str) -> torch.nn.Module:
     student, quantized = finished.value("student"), finished.value("quantize-dynamic_int8")
     start = student.path(student.checkpoint)
-    return load_classifier(start).eval() if file == FLOAT else load_quantized(start, quantized.path(quantized.weights))
+    return load_model(start).eval() if file == FLOAT else load_quantized(start, quantized.path(quantized.weights))
 
 
 def prove(finished: Finished, root: Path, file: str, model: Any = None, **settings: Any) -> Parity:

@@ -16,7 +16,8 @@ from edgedistill.distill import preflight
 from edgedistill.distill.preflight import check
 from edgedistill.distill.stage import make_student
 from edgedistill.errors import StageError, TrainingError
-from edgedistill.models.load import load_classifier, load_tokenizer
+from edgedistill.models.load import load_model, load_tokenizer
+from edgedistill.models.student import Head
 from edgedistill.models.students import layers
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
@@ -34,13 +35,13 @@ class Setting:
         self.folder, self.start = folder, teacher.path(teacher.checkpoint)
         self.corpus, self.signals, self.tokens = corpus, sealed(folder / "signals", signals), tokens
         self.student = self.made(STATIC)
-        self.teacher: Any = load_classifier(self.start)
+        self.teacher: Any = load_model(self.start)
         self.tokenizer = load_tokenizer(self.start)
         self.options = DISTILL
 
     def made(self, options: StudentOptions) -> Any:
         """Return a student of the teacher."""
-        return make_student(options, self.start, LABELS, 0, self.folder / "progress")
+        return make_student(options, self.start, Head(tuple(LABELS), len(LABELS)), 0, self.folder / "progress")
 
     def edit(self, split: str, part: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
         """Change a file of the cache."""
@@ -99,7 +100,7 @@ def _one_class_permuted(sound: Setting) -> None:
 
 
 def _other_teacher(sound: Setting) -> None:
-    sound.teacher = load_classifier(sound.start)
+    sound.teacher = load_model(sound.start)
     with torch.no_grad():
         sound.teacher.model.bert.encoder.layer[0].output.dense.weight.mul_(1.05)
 
@@ -188,7 +189,7 @@ def test_the_wrong_teacher_is_stopped(sound: Setting, corpus: Corpus) -> None:
     write_encoder(sound.folder / "encoder")
     options = teacher_options(sound.folder / "encoder", method="head", epochs=1, learning_rate=1e-3)
     other = make_teacher(sound.folder / "other", corpus, options)
-    sound.teacher = load_classifier(other.path(other.checkpoint))
+    sound.teacher = load_model(other.path(other.checkpoint))
     with pytest.raises(TrainingError, match=r"live_teacher: .*the cache belongs to another teacher: delete"):
         sound.checked()
 

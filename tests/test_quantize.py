@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from edgedistill import registry
 from edgedistill.errors import ModelError, QuantizationError
 from edgedistill.files import sha256_of
-from edgedistill.models.load import load_classifier
+from edgedistill.models.load import load_model
 from edgedistill.models.quantized import load_quantized
 from edgedistill.quantize.stage import quantize
-from edgedistill.training.predict import logits_of
+from edgedistill.training.predict import outputs_of
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import QuantizedModel, Signals, Student
 
@@ -42,14 +42,14 @@ def made(finished: Finished, folder: Path, **settings: Any) -> QuantizedModel:
 
 
 def measured(model: torch.nn.Module, signals: Signals, split: str) -> np.ndarray:
-    return logits_of(model, SplitSignals(signals, split).rows, classes=2, batch_size=1)  # as it is measured
+    return outputs_of(model, SplitSignals(signals, split).rows, batch_size=1)  # as it is measured
 
 
 def test_the_file_gives_the_very_logits_that_were_measured(
     finished: Finished, student: Student, quantized: QuantizedModel
 ) -> None:
     model = load_quantized(student.path(student.checkpoint), quantized.path(quantized.weights))
-    for split, file in quantized.evaluation.logits.items():
+    for split, file in quantized.evaluation.outputs.items():
         assert np.array_equal(measured(model, finished.value("signals"), split), np.load(quantized.path(file)))
 
 
@@ -62,12 +62,12 @@ def test_another_number_in_the_file_gives_other_logits(
     with safe_open(quantized.path(quantized.weights), framework="pt") as opened:
         save_file(state, tmp_path / "weights.safetensors", opened.metadata())
     model = load_quantized(student.path(student.checkpoint), tmp_path / "weights.safetensors")
-    before = np.load(quantized.path(quantized.evaluation.logits["test"]))
+    before = np.load(quantized.path(quantized.evaluation.outputs["test"]))
     assert not np.array_equal(measured(model, finished.value("signals"), "test"), before)
 
 
 def test_the_tensors_are_the_students_and_add_up(student: Student, quantized: QuantizedModel) -> None:
-    floats = load_classifier(student.path(student.checkpoint)).state_dict()
+    floats = load_model(student.path(student.checkpoint)).state_dict()
     assert {tensor.name for tensor in quantized.tensors} == set(floats)
     assert all(tensor.shape == tuple(floats[tensor.name].shape) for tensor in quantized.tensors)
     assert sum(math.prod(tensor.shape) for tensor in quantized.tensors) == student.parameters
@@ -82,7 +82,7 @@ def test_the_tensors_are_the_students_and_add_up(student: Student, quantized: Qu
 
 
 def test_what_is_said_of_a_tensor_is_so(finished: Finished, student: Student, quantized: QuantizedModel) -> None:
-    floats = load_classifier(student.path(student.checkpoint)).state_dict()
+    floats = load_model(student.path(student.checkpoint)).state_dict()
     state = load_file(quantized.path(quantized.weights))
     for tensor in quantized.tensors:
         if tensor.code_limit is None:
@@ -110,9 +110,9 @@ def test_seven_bits_are_said_and_cost_more(finished: Finished, tmp_path: Path) -
     assert bits["embedding.weight"] == 8, "a table is looked up, never multiplied in int8"
     assert {tensor.bits for tensor in full.tensors} == {8, 32}
     floats = {split: np.load(finished.value("student").path(file)) for split, file in
-              finished.value("student").evaluation.logits.items()}  # fmt: skip
+              finished.value("student").evaluation.outputs.items()}  # fmt: skip
     error = [
-        np.abs(np.load(model.path(model.evaluation.logits["test"])) - floats["test"]).mean()
+        np.abs(np.load(model.path(model.evaluation.outputs["test"])) - floats["test"]).mean()
         for model in (placed(full, tmp_path / "8"), placed(reduced, tmp_path / "7"))
     ]
     assert 0 < error[0] < error[1]

@@ -165,7 +165,7 @@ def test_the_lines_that_load_an_artifact_run_and_answer_as_our_own_runtime(
     for text in texts(8):
         heard = io.StringIO()
         with redirect_stdout(heard):
-            exec(loading.lines(one).replace("a text to classify", text), {})
+            exec(loading.lines(one, "text_classification").replace("a text to classify", text), {})
         assert heard.getvalue().strip() == LABELS[int(ours.run(ours.encode([text])).argmax())]
 
 

@@ -76,7 +76,7 @@ def said(made: Evidence) -> str:
 
 def test_every_rung_stands_in_the_table_with_its_numbers() -> None:
     model = with_model(rungs=RUNGS).quantized["dynamic_int8"]
-    table = quantization.rungs(model)
+    table = quantization.rungs(model, benchmark())
     assert table.caption == "dynamic_int8: what was tried, on 512 validation texts against the float student"
     first, skipped, last = table.rows
     assert [cell.text for cell in first.cells] == ["as the recipe says", "53.0 %", "80.0 %", "+47", "0.7", "8.00 MB",
@@ -89,12 +89,12 @@ def test_every_rung_stands_in_the_table_with_its_numbers() -> None:
 
 def test_of_several_that_pass_the_last_is_used() -> None:
     model = with_model(rungs=(*RUNGS, rung("2 x int4", 0.999, 0.0001, True), rung("3 x int4", 0.9, 0.1, False)))
-    results = [row.cells[-1].text for row in quantization.rungs(model.quantized["dynamic_int8"]).rows]
+    results = [row.cells[-1].text for row in quantization.rungs(model.quantized["dynamic_int8"], benchmark()).rows]
     assert results == ["misses", "not tried", "passes", "used", "misses"]
 
 
 def test_every_layer_stands_in_the_table_the_dearest_first() -> None:
-    table = quantization.sensitivity(with_model(sensitivity=LAYERS).quantized["dynamic_int8"])
+    table = quantization.sensitivity(with_model(sensitivity=LAYERS).quantized["dynamic_int8"], benchmark())
     assert [row.cells[0].text for row in table.rows] == ["output", "hidden"]
     assert table.rows[0].cells[-1].text == "0.01", "0.02 nats for 2 MB"
     assert table.rows[1].cells[-1].why == "it saves nothing"

@@ -78,7 +78,7 @@ class Validation:
 
 RIGHT_AND_APART = told((1, -1), (-1, 1), (-1, 1), (-1, 1))  # 4 of 4 on gold, 3 of 4 with the teacher
 LIKE_THE_TEACHER = told((1, -1), (-1, 1), (-1, 1), (1, -1))  # 3 of 4, 4 of 4
-THE_TEACHER = Validation.logits
+THE_TEACHER = Validation.outputs
 OTHER_MISTAKE = told((1, -1), (-1, 1), (1, -1), (-1, 1))  # 3 of 4, 2 of 4
 
 
@@ -104,7 +104,7 @@ def test_the_best_is_judged_in_this_order(logits: tuple[np.ndarray, ...], best: 
     for trial, said in zip(trials, logits, strict=True):
         right = said.argmax(axis=1) == Validation.labels
         assert trial.metric.value == right.mean()
-        assert trial.agreement == (said.argmax(axis=1) == Validation.logits.argmax(axis=1)).mean()
+        assert trial.agreement == (said.argmax(axis=1) == Validation.outputs.argmax(axis=1)).mean()
         if trial.behind is not None:
             assert trial.behind == difference(logits[best].argmax(axis=1) == Validation.labels, right)
 

@@ -16,10 +16,10 @@ from edgedistill.distill import signals as module
 from edgedistill.distill.signals import prove_row_hashes, prove_token_ids
 from edgedistill.errors import StageError
 from edgedistill.files import files_in, sha256_of, sha256_of_tree, write_atomic
-from edgedistill.models.load import load_classifier, load_tokenizer
+from edgedistill.models.load import load_model, load_tokenizer
 from edgedistill.training import predict
 from edgedistill.training.evaluate import evaluate
-from edgedistill.training.predict import resumable_logits
+from edgedistill.training.predict import resumable_outputs
 from edgedistill.training.rows import TokenRows
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Corpus, Signals, Teacher
@@ -38,22 +38,22 @@ def test_every_row_has_what_the_live_teacher_says_of_its_text(
     corpus: Corpus, teacher: Teacher, signals: Signals
 ) -> None:
     checkpoint = teacher.path(teacher.checkpoint)
-    live, tokenizer = load_classifier(checkpoint), load_tokenizer(checkpoint)
+    live, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
     assert signals.splits.keys() == corpus.splits.keys()
     for name in corpus.splits:
         split, rows = SplitSignals(signals, name), read(corpus, name)
-        assert len(split.rows) == len(split.logits) == len(rows.texts) == signals.splits[name].rows
+        assert len(split.rows) == len(split.outputs) == len(rows.texts) == signals.splits[name].rows
         assert split.labels.tolist() == rows.labels.tolist()
         for i in range(0, len(rows.texts), 7):
             encoded = tokenizer(rows.texts[i], truncation=True, return_tensors="pt")
             with torch.no_grad():
                 said = live(encoded["input_ids"], encoded["attention_mask"])[0].numpy()
-            assert np.allclose(split.logits[i], said, atol=1e-4)
+            assert np.allclose(split.outputs[i], said, atol=1e-4)
             assert (
                 split.rows.ids[split.rows.offsets[i] : split.rows.offsets[i + 1]].tolist()
                 == encoded["input_ids"][0].tolist()
             )
-    logits = SplitSignals(signals, "test").logits
+    logits = SplitSignals(signals, "test").outputs
     assert np.abs(logits - logits[::-1]).max() > 0.1, "answers that are all alike would prove nothing"
 
 
@@ -62,7 +62,7 @@ def test_the_teachers_metrics_are_of_labelled_rows(corpus: Corpus, signals: Sign
     known = train.labels >= 0
     assert 0 < known.sum() < len(known)
     assert signals.metrics["train"].n == known.sum()
-    assert signals.metrics["train"].value == (train.logits[known].argmax(axis=1) == train.labels[known]).mean()
+    assert signals.metrics["train"].value == (train.outputs[known].argmax(axis=1) == train.labels[known]).mean()
     assert signals.rows == sum(split.rows for split in corpus.splits.values())
 
 
@@ -76,13 +76,13 @@ def test_recording_killed_anywhere_and_resumed_ends_bit_identical(
 ) -> None:
     monkeypatch.setattr(predict, "BATCH_SIZE", 16)
     whole = make_signals(tmp_path / "whole", teacher, corpus)
-    load, deaths = load_classifier, 0
+    load, deaths = load_model, 0
     for calls in (3, 9, 17):
-        monkeypatch.setattr(module, "load_classifier", lambda folder, calls=calls: Dying(load(folder), calls))
+        monkeypatch.setattr(module, "load_model", lambda folder, calls=calls: Dying(load(folder), calls))
         with pytest.raises(KeyboardInterrupt):
             make_signals(tmp_path / "killed", teacher, corpus)
         deaths += 1
-    monkeypatch.setattr(module, "load_classifier", load)
+    monkeypatch.setattr(module, "load_model", load)
     make_signals(tmp_path / "killed", teacher, corpus)
     assert deaths == 3
 
@@ -121,8 +121,8 @@ def batches_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
 def answered(learner: Any, rows: TokenRows, folder: Path) -> bytes:
     """Return the file of logits after one try."""
     folder.mkdir(exist_ok=True)
-    resumable_logits(learner, rows, 2, folder / "train.logits.npy", folder, "tiny", CPU)
-    return (folder / "train.logits.npy").read_bytes()
+    resumable_outputs(learner, rows, 2, folder / "train.outputs.npy", folder, "tiny", CPU)
+    return (folder / "train.outputs.npy").read_bytes()
 
 
 @pytest.mark.usefixtures("batches_of_four")
@@ -143,7 +143,7 @@ def test_logits_killed_after_any_batch_and_resumed_are_bit_identical(
 @pytest.mark.usefixtures("batches_of_four")
 def test_a_counter_without_its_file_counts_for_nothing(many: TokenRows, tmp_path: Path) -> None:
     whole = answered(model(), many, tmp_path / "try")
-    (tmp_path / "try" / "train.logits.npy").unlink()
+    (tmp_path / "try" / "train.outputs.npy").unlink()
     assert answered(model(), many, tmp_path / "try") == whole
 
 
@@ -198,6 +198,6 @@ def test_an_evaluation_measures_labelled_rows_and_keeps_every_answer(signals: Si
     perfect = np.eye(2, dtype=np.float32)[np.maximum(labels, 0)]
     found = evaluate(lambda name: perfect, signals, ("train",), tmp_path, "perfect")
     assert (found.metrics["train"].value, found.metrics["train"].n) == (1.0, int((labels >= 0).sum()))
-    assert np.array_equal(np.load(tmp_path / found.logits["train"]), perfect)
+    assert np.array_equal(np.load(tmp_path / found.outputs["train"]), perfect)
     worst = evaluate(lambda name: perfect[:, ::-1], signals, ("train",), tmp_path, "worst")
     assert worst.metrics["train"].value == 0.0

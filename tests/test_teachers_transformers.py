@@ -16,7 +16,7 @@ from edgedistill.corpus.read import read
 from edgedistill.errors import DataError, ModelError
 from edgedistill.files import files_in, sha256_of
 from edgedistill.models.config_json import read_config
-from edgedistill.models.load import load_classifier, load_encoder_with_new_head, load_tokenizer
+from edgedistill.models.load import load_encoder_with_new_head, load_model, load_tokenizer
 from edgedistill.teachers import transformers
 from edgedistill.training import loop
 from edgedistill.values import Corpus, Teacher
@@ -26,7 +26,7 @@ FIT: dict[str, Any] = {"method": "full", "epochs": 1, "batch_size": 32, "learnin
 
 def loaded(teacher: Teacher) -> Any:
     """Return the model that a teacher's checkpoint holds."""
-    return load_classifier(teacher.path(teacher.checkpoint)).model
+    return load_model(teacher.path(teacher.checkpoint)).model
 
 
 def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
@@ -36,7 +36,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 def test_fitting_teaches_the_task(corpus: Corpus, teacher: Teacher) -> None:
     model, tokenizer = (
-        load_classifier(teacher.path(teacher.checkpoint)),
+        load_model(teacher.path(teacher.checkpoint)),
         load_tokenizer(teacher.path(teacher.checkpoint)),
     )
     rows = read(corpus, "test")
@@ -51,7 +51,7 @@ def test_fitting_teaches_the_task(corpus: Corpus, teacher: Teacher) -> None:
 
 def test_what_a_teacher_says_of_itself_is_so(corpus: Corpus, teacher: Teacher) -> None:
     checkpoint = teacher.path(teacher.checkpoint)
-    model = load_classifier(checkpoint)
+    model = load_model(checkpoint)
     assert teacher.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert teacher.weights_bytes == (checkpoint / "model.safetensors").stat().st_size >= 4 * teacher.parameters
     assert teacher.weights_sha256 != teacher.source_weights_sha256
@@ -145,7 +145,7 @@ def test_a_checkpoint_with_other_labels_can_be_fitted_to_these(corpus: Corpus, t
     options = teacher_options(tmp_path / "headed", **FIT)
     assert transformers.labels_of(options, tmp_path, tmp_path) is None
     teacher = make_teacher(tmp_path / "teacher", corpus, options)
-    assert load_classifier(teacher.path(teacher.checkpoint)).labels == LABELS
+    assert load_model(teacher.path(teacher.checkpoint)).labels == LABELS
 
 
 def test_labels_that_the_library_leaves_out_are_known(tmp_path: Path) -> None:

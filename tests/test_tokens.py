@@ -20,9 +20,9 @@ from edgedistill.errors import ModelError, StageError
 from edgedistill.files import sha256_of
 from edgedistill.models.config_json import read_config
 from edgedistill.models.factorised import rank_of
-from edgedistill.models.load import load_classifier, load_tokenizer
+from edgedistill.models.load import load_model, load_tokenizer
 from edgedistill.student_values import Tokens
-from edgedistill.training.predict import logits_of
+from edgedistill.training.predict import outputs_of
 from edgedistill.training.rows import TokenRows
 from edgedistill.training.signals import SplitSignals, rows_of
 from edgedistill.values import Controls, Corpus, Signals, Student, Teacher
@@ -203,7 +203,7 @@ def test_student_and_controls_learn_from_the_students_own_rows(
         (tmp_path / stage).mkdir()
         made[stage] = sealed(tmp_path / stage, value(DISTILL, options, **given, tokens=tokens, folder=tmp_path / stage))
     student: Student = made["student"]
-    model = load_classifier(student.path(student.checkpoint))
+    model = load_model(student.path(student.checkpoint))
     assert model.labels == LABELS
     assert model.token_table.num_embeddings == tokens.vocabulary
     assert rank_of(model) == options.embedding_rank
@@ -218,10 +218,10 @@ def test_student_and_controls_learn_from_the_students_own_rows(
     for what in (student.initialised_from, controls.no_teacher_initialised_from):
         assert ("only the tokens that its texts need" in what) == (options.vocabulary is not None)
         assert (f"two factors of rank {options.embedding_rank}" in what) == (options.embedding_rank is not None)
-    said = np.load(student.path(student.evaluation.logits["test"]))
-    assert np.allclose(logits_of(model, rows_of(tokens, "test"), 2), said, atol=1e-5)
+    said = np.load(student.path(student.evaluation.outputs["test"]))
+    assert np.allclose(outputs_of(model, rows_of(tokens, "test")), said, atol=1e-5)
     wrong = rows_of(tokens, "test").take(np.arange(60)[::-1])
-    assert not np.allclose(logits_of(model, wrong, 2), said, atol=1e-5), "the check can fail"
+    assert not np.allclose(outputs_of(model, wrong), said, atol=1e-5), "the check can fail"
 
 
 def test_the_twin_starts_where_the_student_does(given: dict[str, Any], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tiny_training import token_rows
 
 from edgedistill.models.load import load_tokenizer
 from edgedistill.training import rows as module
-from edgedistill.training.predict import logits_of
+from edgedistill.training.predict import outputs_of
 from edgedistill.training.rows import TokenRows, ordered_batches, shuffled_batches, tokenize
 
 Draw = Callable[[np.ndarray, int, int, int], list[np.ndarray]]
@@ -171,10 +171,10 @@ def test_logits_stand_in_the_order_of_the_rows() -> None:
 
     rows, learner = token_rows([9, 2, 30, 4, 4, 17, 1] * 20), model()
     alone = [
-        logits_of(learner, TokenRows(rows.ids[start:stop], np.array([0, stop - start]), 0), 2)[0]
+        outputs_of(learner, TokenRows(rows.ids[start:stop], np.array([0, stop - start]), 0))[0]
         for start, stop in pairwise(rows.offsets)
     ]
-    logits = logits_of(learner.train(), rows, 2)
+    logits = outputs_of(learner.train(), rows)
     assert logits.dtype == np.float32
     assert np.allclose(logits, alone, atol=1e-6)
     assert np.ptp(logits, axis=0).min() > 0.05, "rows that are all alike would prove nothing"

@@ -14,7 +14,7 @@ from tiny_models import ARCHITECTURES, write_model
 from edgedistill.errors import ModelError
 from edgedistill.models import vocabulary
 from edgedistill.models.config_json import read_config
-from edgedistill.models.load import load_classifier, load_encoder, load_encoder_with_new_head, load_tokenizer
+from edgedistill.models.load import load_encoder, load_encoder_with_new_head, load_model, load_tokenizer
 from edgedistill.models.tokenizer_json import write_trimmed
 from edgedistill.models.vocabulary import chosen, trimmed_checkpoint
 from edgedistill.section import VocabularyOptions
@@ -81,7 +81,7 @@ def written(folder: Path, architecture: str = "bert", kept: np.ndarray = KEPT, *
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_trimmed_classifier_computes_the_same_on_kept_tokens(architecture: str, tmp_path: Path) -> None:
     trimmed = written(tmp_path, architecture)
-    whole, small = load_classifier(tmp_path / "whole"), load_classifier(trimmed)
+    whole, small = load_model(tmp_path / "whole"), load_model(trimmed)
     assert small.token_table.weight.shape[0] == len(KEPT) == read_config(trimmed)["vocab_size"]
     assert small.labels == whole.labels
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_weights_in_several_files_are_trimmed_alike(tmp_path: Path) -> None:
     write_trimmed(load_tokenizer(tmp_path / "whole"), KEPT.tolist(), tmp_path / "tokenizer")
     trimmed = trimmed_checkpoint(tmp_path / "whole", KEPT, tmp_path / "tokenizer", tmp_path / "trimmed")
     with torch.no_grad():
-        assert torch.equal(load_classifier(trimmed)(NEW_IDS, MASK), load_classifier(tmp_path / "whole")(IDS, MASK))
+        assert torch.equal(load_model(trimmed)(NEW_IDS, MASK), load_model(tmp_path / "whole")(IDS, MASK))
 
 
 def test_a_model_that_counts_positions_from_its_padding_keeps_it_where_it_is(tmp_path: Path) -> None:

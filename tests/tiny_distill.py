@@ -87,7 +87,7 @@ def make_fitted_teacher(folder: Path, corpus: Corpus) -> Teacher:
 def make_signals(folder: Path, teacher: Teacher, corpus: Corpus) -> Signals:
     """Record the teacher's answers in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    return sealed(folder, record(teacher, corpus, TASK.max_length, folder))
+    return sealed(folder, record(teacher, corpus, TASK, folder))
 
 
 def make_tokens(

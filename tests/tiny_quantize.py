@@ -58,10 +58,10 @@ def rare_token_model() -> StaticClassifier:
 def trial_of(model: Any, count: int = 200) -> Trial:
     """Return a trial whose rows have for label what the float model says, but for every tenth."""
     rows = some_rows(count, seed=1)
-    judge = Judge(model, rows, np.zeros(count, np.int64), 2)
-    labels = judge.float_logits.argmax(axis=1)
+    judge = Judge(model, rows, np.zeros(count, np.int64))
+    labels = judge.float_outputs.argmax(axis=1)
     labels[::10] = 1 - labels[::10]
-    return Trial(model, some_rows(40, seed=2), Judge(model, rows, labels, 2))
+    return Trial(model, some_rows(40, seed=2), Judge(model, rows, labels))
 
 
 def options_of(method: str, **settings: Any) -> MethodOptions:

@@ -37,7 +37,7 @@ def labels_for(rows: TokenRows) -> np.ndarray:
 def gold() -> tuple[TokenRows, GoldLabels]:
     """Return training rows and the objective that goes with them."""
     rows, held_out = token_rows([3, 9, 5, 12, 7] * 8, seed=1), token_rows([4, 8] * 10, seed=2)
-    return rows, GoldLabels(labels_for(rows), held_out, labels_for(held_out), len(LABELS))
+    return rows, GoldLabels(labels_for(rows), held_out, labels_for(held_out))
 
 
 def model(seed: int = 0) -> StaticClassifier:

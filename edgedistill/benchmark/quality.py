@@ -1,10 +1,10 @@
-"""What each step from teacher to artifact cost, from per-item logits: nothing here runs a model.
+"""What each step from teacher to artifact cost, from what models said of each item: nothing here runs a model.
 
 Every comparison is of two models on the very same rows. Rows without a gold label count for agreement, which needs
 none, and not for the metric.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,71 +13,81 @@ import numpy as np
 from edgedistill.errors import DataError, StageError
 from edgedistill.results import Comparison, SeedResult, SplitQuality, Step
 from edgedistill.statistics import accuracy, difference, mean_difference, retained
+from edgedistill.tasks._task import Task
 from edgedistill.values import Artifact, Controls, Evaluation, StageValue
 
-Logits = Mapping[str, np.ndarray]  # split -> (rows, classes) float32
+Outputs = Mapping[str, np.ndarray]  # split -> (rows, width) float32
 
 
-def read_logits(value: StageValue, evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """Return the logits of each split that `value` was evaluated on."""
-    return {split: np.load(value.path(file)) for split, file in evaluation.logits.items()}
+def read_outputs(value: StageValue, evaluation: Evaluation) -> dict[str, np.ndarray]:
+    """Return what a model said of each split that `value` was evaluated on."""
+    return {split: np.load(value.path(file)) for split, file in evaluation.outputs.items()}
 
 
 @dataclass(frozen=True)
 class Yardstick:
     """What every model is held against: the gold labels, the teacher, and the float student before export."""
 
-    labels: Mapping[str, np.ndarray]  # split -> (rows,) int; -1 where there is none
-    teacher: Logits
-    student: Logits
-    correct: Callable[[np.ndarray, np.ndarray], np.ndarray]  # of logits and labels, the task's
+    task: Task
+    gold: Mapping[str, np.ndarray]  # split -> (rows,) int; -1 where there is none
+    teacher: Outputs
+    student: Outputs
+    turned: bool = False  # whether the student's vectors lie in other directions than the teacher's
 
     def __post_init__(self) -> None:
-        for split, labels in self.labels.items():
-            if not (labels >= 0).any():
+        for split, gold in self.gold.items():
+            if not (gold >= 0).any():
                 raise DataError(f"no row of {split} has a label; quality cannot be measured on it")
 
-    def right(self, logits: Logits) -> dict[str, np.ndarray]:
-        """Return which labelled rows of each split a model gets right, (labelled rows,) bool.
+    def right(self, outputs: Outputs) -> dict[str, np.ndarray]:
+        """Return which rows with gold of each split a model gets right, (rows with gold,) bool.
 
         Raises:
             StageError: the model has not answered exactly the rows of a split.
         """
         found = {}
-        for split, labels in self.labels.items():
-            if len(logits[split]) != len(labels):
-                raise StageError(f"{split} has {len(labels)} rows, and a model answered {len(logits[split])} of them")
-            labelled = labels >= 0
-            found[split] = self.correct(logits[split][labelled], labels[labelled])
+        for split, gold in self.gold.items():
+            if len(outputs[split]) != len(gold):
+                raise StageError(f"{split} has {len(gold)} rows, and a model answered {len(outputs[split])} of them")
+            found[split] = self.task.right(outputs[split], gold)
         return found
 
-    def quality(self, logits: Logits, *, beside_student: bool = True) -> dict[str, SplitQuality]:
+    def quality(self, outputs: Outputs, *, beside_student: bool = True) -> dict[str, SplitQuality]:
         """Return a model's quality on each split.
 
         Args:
-            logits: of each split, (rows, classes).
+            outputs: of each split, (rows, width).
             beside_student: also compare with the float student; off for the student itself.
         """
-        right, teacher_right = self.right(logits), self.right(self.teacher)
+        right, teacher_right = self.right(outputs), self.right(self.teacher)
         found = {}
-        for split in self.labels:
-            top = logits[split].argmax(axis=1)
-            as_teacher = top == self.teacher[split].argmax(axis=1)
-            as_student = top == self.student[split].argmax(axis=1) if beside_student else None
+        for split, gold in self.gold.items():
+            said = outputs[split]
+            as_teacher = self.task.agree(self.teacher[split], said, gold)
+            as_student = self.task.agree(self.student[split], said, gold) if beside_student else None
             found[split] = SplitQuality(
                 metric=accuracy(right[split]),
                 retained=retained(right[split], teacher_right[split]),
                 teacher_agreement=accuracy(as_teacher),
                 teacher_flips=int((~as_teacher).sum()),
+                teacher_divergence=self._divergence(self.teacher[split], said, split),
                 student_agreement=None if as_student is None else accuracy(as_student),
                 student_flips=None if as_student is None else int((~as_student).sum()),
+                student_divergence=self._divergence(self.student[split], said, split) if beside_student else None,
             )
         return found
 
+    def _divergence(self, reference: np.ndarray, said: np.ndarray, split: str) -> float | None:
+        """Return how far two models are apart; None where only one of them is the teacher and vectors are turned."""
+        teacher = self.teacher[split]
+        if self.turned and (reference is teacher) != (said is teacher):
+            return None
+        return self.task.divergence(reference, said)
+
     def step(
         self,
-        before: tuple[str, Logits],
-        after: tuple[str, Logits],
+        before: tuple[str, Outputs],
+        after: tuple[str, Outputs],
         stage: Literal["distill", "export", "quantize"],
         artifact: str | None = None,
     ) -> Step:
@@ -88,25 +98,25 @@ class Yardstick:
             after=after[0],
             stage=stage,
             artifact=artifact,
-            differences={split: difference(to_right[split], from_right[split]) for split in self.labels},
-            mean=mean_difference([(to_right[split], from_right[split]) for split in self.labels]),
+            differences={split: difference(to_right[split], from_right[split]) for split in self.gold},
+            mean=mean_difference([(to_right[split], from_right[split]) for split in self.gold]),
         )
 
-    def comparison(self, control: str, title: str, logits: Logits) -> Comparison:
+    def comparison(self, control: str, title: str, outputs: Outputs) -> Comparison:
         """Return how much better the student is than a control."""
-        student_right, control_right = self.right(self.student), self.right(logits)
+        student_right, control_right = self.right(self.student), self.right(outputs)
         return Comparison(
             control=control,
             title=title,
-            quality={split: accuracy(control_right[split]) for split in self.labels},
-            differences={split: difference(student_right[split], control_right[split]) for split in self.labels},
-            mean=mean_difference([(student_right[split], control_right[split]) for split in self.labels]),
+            quality={split: accuracy(control_right[split]) for split in self.gold},
+            differences={split: difference(student_right[split], control_right[split]) for split in self.gold},
+            mean=mean_difference([(student_right[split], control_right[split]) for split in self.gold]),
         )
 
-    def seed(self, seed: int, student: Logits, control: Logits) -> SeedResult:
+    def seed(self, seed: int, student: Outputs, control: Outputs) -> SeedResult:
         """Return what a student and its control with one seed do."""
         student_right, control_right = self.right(student), self.right(control)
-        pairs = {split: (student_right[split], control_right[split]) for split in self.labels}
+        pairs = {split: (student_right[split], control_right[split]) for split in self.gold}
         return SeedResult(
             seed=seed,
             quality={split: accuracy(right) for split, right in student_right.items()},
@@ -115,13 +125,15 @@ class Yardstick:
         )
 
 
-def waterfall(yardstick: Yardstick, artifacts: Mapping[str, Artifact], answers: Mapping[str, Logits]) -> Iterator[Step]:
+def waterfall(
+    yardstick: Yardstick, artifacts: Mapping[str, Artifact], answers: Mapping[str, Outputs]
+) -> Iterator[Step]:
     """Yield every step from the teacher to each file that ships, in order.
 
     Args:
         yardstick: with the teacher and the student.
         artifacts: by format; each has a float32 variant.
-        answers: logits of each artifact's variant, by the subject's name.
+        answers: of each artifact's variant, by the subject's name.
     """
     student = ("student", yardstick.student)
     yield yardstick.step(("teacher", yardstick.teacher), student, "distill")
@@ -138,10 +150,10 @@ def waterfall(yardstick: Yardstick, artifacts: Mapping[str, Artifact], answers: 
 def comparisons(yardstick: Yardstick, controls: Controls) -> Iterator[Comparison]:
     """Yield the student against every control that ran."""
     if controls.no_teacher is not None:
-        logits = read_logits(controls, controls.no_teacher)
-        yield yardstick.comparison("no_teacher", "the same student, trained without the teacher", logits)
+        said = read_outputs(controls, controls.no_teacher)
+        yield yardstick.comparison("no_teacher", "the same student, trained without the teacher", said)
     for baseline in controls.baselines:
-        yield yardstick.comparison(baseline.name, baseline.description, read_logits(controls, baseline.evaluation))
+        yield yardstick.comparison(baseline.name, baseline.description, read_outputs(controls, baseline.evaluation))
 
 
 def seeds(yardstick: Yardstick, controls: Controls, first: int) -> Iterator[SeedResult]:
@@ -154,8 +166,8 @@ def seeds(yardstick: Yardstick, controls: Controls, first: int) -> Iterator[Seed
     """
     if controls.no_teacher is None or not controls.repeats:
         return
-    yield yardstick.seed(first, yardstick.student, read_logits(controls, controls.no_teacher))
+    yield yardstick.seed(first, yardstick.student, read_outputs(controls, controls.no_teacher))
     for repeat in controls.repeats:
         yield yardstick.seed(
-            repeat.seed, read_logits(controls, repeat.student), read_logits(controls, repeat.no_teacher)
+            repeat.seed, read_outputs(controls, repeat.student), read_outputs(controls, repeat.no_teacher)
         )

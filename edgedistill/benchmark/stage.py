@@ -15,7 +15,7 @@ from edgedistill.benchmark import latency, validity
 from edgedistill.benchmark.answers import Answers, collect
 from edgedistill.benchmark.interleave import measure_rounds
 from edgedistill.benchmark.jobs import Batches
-from edgedistill.benchmark.quality import Yardstick, comparisons, read_logits, seeds, waterfall
+from edgedistill.benchmark.quality import Yardstick, comparisons, read_outputs, seeds, waterfall
 from edgedistill.benchmark.subjects import Candidate, candidates
 from edgedistill.benchmark.workloads import Workload, choose
 from edgedistill.corpus.read import read
@@ -24,6 +24,7 @@ from edgedistill.recipe_sections import BenchmarkOptions
 from edgedistill.results import BenchmarkResult, Environment, SplitQuality, Subject, Validity
 from edgedistill.targets import _cpu
 from edgedistill.targets._target import Target
+from edgedistill.tasks._task import task_of
 from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher
 
 LIBRARIES = ("edgedistill", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
@@ -49,7 +50,7 @@ def benchmark(
         options: how long, how often, with how many threads.
         corpus: whose test split is timed, and on whose held-out splits quality is measured.
         teacher: what everything is held against.
-        signals: the teacher's cached logits.
+        signals: what the teacher said.
         student: the float student before export.
         controls: None where the recipe switched them off.
         quantized: by method.
@@ -60,7 +61,7 @@ def benchmark(
         StageError: a measuring process failed, or this machine cannot stand for the target.
         DataError: a held-out split has no label.
     """
-    started = time.monotonic()
+    started, task = time.monotonic(), task_of(teacher.task).Options
     target, host = _target(options.target), _target("host")
     _require_target_is_here(target, host)
     yardstick = _yardstick(corpus, teacher, signals, student)
@@ -88,7 +89,9 @@ def benchmark(
         disturbed += validity.disturbances_of(subject, options.threads)
         wrong += validity.faults_of(subject, candidate.sha256)
     return BenchmarkResult(
-        metric_name=registry.load("edgedistill.tasks", teacher.task).Options.METRIC,
+        metric_name=task.METRIC,
+        agreement_name=task.AGREEMENT,
+        divergence_name=task.DIVERGENCE,
         splits=corpus.evaluation_splits,
         rounds=options.rounds,
         subjects=subjects,
@@ -97,7 +100,7 @@ def benchmark(
         seeds=() if controls is None else tuple(seeds(yardstick, controls, student.training.seed)),
         student_quality=yardstick.quality(yardstick.student, beside_student=False),
         simulated_quality={
-            method: yardstick.quality(read_logits(model, model.evaluation)) for method, model in quantized.items()
+            method: yardstick.quality(read_outputs(model, model.evaluation)) for method, model in quantized.items()
         },
         environment=_environment(options, host),
         validity=Validity(valid=not disturbed and not wrong, disturbed=tuple(disturbed), wrong=tuple(wrong)),
@@ -119,10 +122,11 @@ def _require_target_is_here(target: Target, host: Target) -> None:
 def _yardstick(corpus: Corpus, teacher: Teacher, signals: Signals, student: Student) -> Yardstick:
     held_out = {split: signals.splits[split] for split in corpus.evaluation_splits}
     return Yardstick(
-        labels={split: np.load(signals.path(said.labels)) for split, said in held_out.items()},
-        teacher={split: np.load(signals.path(said.logits)) for split, said in held_out.items()},
-        student=read_logits(student, student.evaluation),
-        correct=registry.load("edgedistill.tasks", teacher.task).correct,
+        task=task_of(teacher.task),
+        gold={split: np.load(signals.path(said.labels)) for split, said in held_out.items()},
+        teacher={split: np.load(signals.path(said.outputs)) for split, said in held_out.items()},
+        student=read_outputs(student, student.evaluation),
+        turned=signals.projection is not None,
     )
 
 

@@ -38,7 +38,7 @@ class Candidate:
     def sha256_now(self) -> str:
         """Return the hash of the file that the runtime reads, in the way of the stage that wrote it."""
         if self.role == "teacher":
-            return sha256_of_tree(self.root, list(self.root.glob("*.safetensors")))
+            return sha256_of_tree(self.root, list(self.root.rglob("*.safetensors")))
         return sha256_of(self.root / self.file)
 
 

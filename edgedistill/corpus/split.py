@@ -8,7 +8,7 @@ other, the user's own files included.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
@@ -27,7 +27,9 @@ def by_importance(splits: Iterable[str]) -> list[str]:
     return sorted(splits, key=lambda split: (fixed.index(split.partition(".")[0]), split))
 
 
-def cut(pool: Pool, train: np.ndarray, given: Iterable[str], shares: SplitOptions) -> dict[str, np.ndarray]:
+def cut(
+    pool: Pool, train: np.ndarray, given: Iterable[str], shares: SplitOptions, *, labelled: bool
+) -> dict[str, np.ndarray]:
     """Return train, and those of test, validation and calibration that the user has not `given`, cut from it.
 
     A row without a label cannot measure anything: it is never cut to test or validation.
@@ -37,13 +39,14 @@ def cut(pool: Pool, train: np.ndarray, given: Iterable[str], shares: SplitOption
         train: (rows,) int64; row numbers.
         given: splits that have a source of their own.
         shares: what to cut.
+        labelled: whether the task measures by labels; where it does not, every row can measure.
     """
     wanted = [split for split in _CUT if split not in given]
     pieces = ("train", *wanted)
     piece = np.zeros(len(train), dtype=np.int8)
     for place, row in enumerate(train):
         split = _share_of(pool.key(pool.keys[row]), wanted, shares)
-        if pool.labels[row] >= 0 or split == "calibration":
+        if not labelled or pool.labels[row] >= 0 or split == "calibration":
             piece[place] = pieces.index(split)
     return {split: train[piece == number] for number, split in enumerate(pieces)}
 
@@ -60,7 +63,11 @@ def _share_of(key: str, wanted: Iterable[str], shares: SplitOptions) -> str:
 
 
 def audit(
-    pool: Pool, splits: dict[str, np.ndarray], index: Index, advance: Callable[[int], None]
+    pool: Pool,
+    splits: dict[str, np.ndarray],
+    index: Index,
+    advance: Callable[[int], None],
+    whole: Collection[str] = (),
 ) -> tuple[dict[str, np.ndarray], tuple[Overlap, ...]]:
     """Return splits that share no text, exactly or nearly, and what had to be taken out for that.
 
@@ -69,6 +76,7 @@ def audit(
         splits: numbers of rows without duplicates within any one split.
         index: empty; holds every text that was kept afterwards.
         advance: called with 1 for each row.
+        whole: splits that keep every row; what they hold is taken out of those after them alone.
     """
     names = by_importance(splits)
     owner = np.full(len(pool.row_of_key), -1, dtype=np.int32)  # place of the split that holds a key
@@ -79,9 +87,10 @@ def audit(
         stays = np.zeros(len(splits[split]), dtype=bool)
         for number, key in enumerate(pool.keys[splits[split]]):
             advance(1)
+            stays[number] = split in whole
             if owner[key] >= 0:
-                exact[int(owner[key]), place] += 1
-            elif alike := index.near(key):
+                exact[int(owner[key]), place] += not stays[number]
+            elif not stays[number] and (alike := index.near(key)):
                 near[int(owner[alike].min()), place] += 1
             else:
                 index.keep(key)

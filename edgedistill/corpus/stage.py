@@ -20,6 +20,7 @@ from edgedistill.corpus.candidates import GRAM, PERMUTATIONS, bands, buckets, si
 from edgedistill.corpus.duplicates import Index, Thinned, merge_exact, thin_near
 from edgedistill.corpus.labels import found_labels, indices
 from edgedistill.corpus.pool import Pool
+from edgedistill.corpus.retrieval import rows_to_find
 from edgedistill.corpus.split import UNLABELLED, audit, by_importance, cut
 from edgedistill.corpus.texts import Texts
 from edgedistill.corpus.write import write
@@ -52,7 +53,8 @@ def collect(data: DataOptions, labels: tuple[str, ...] | None, base: Path, folde
 
     Args:
         data: the recipe's data section.
-        labels: in the order of the model's logits; None takes those of the data, sorted.
+        labels: in the order of the model's logits; None takes those of the data, sorted; empty for a task without
+            labels, which leaves out whatever the files have.
         base: the recipe's folder, from which file names count.
         folder: where the splits' files go.
 
@@ -65,8 +67,9 @@ def collect(data: DataOptions, labels: tuple[str, ...] | None, base: Path, folde
     with Texts(progress / "texts") as texts:
         found, labels_of, sources = _read(data, labels, base, texts, progress)
         pool = Pool.of(texts, labels_of)
-        _check_gold(pool, sources)
-        splits, thinned, overlaps = _separate(pool, sources, data, progress)
+        if found:
+            _check_gold(pool, sources)
+        splits, thinned, overlaps = _separate(pool, sources, data, progress, labelled=bool(found))
         train = np.concatenate([splits["train"], splits.pop(UNLABELLED, np.empty(0, dtype=np.int64))])
         splits["train"] = train[np.argsort(pool.keys[train])]
         _check_rows(pool, splits, {name: thinned.get(name, thinned["train"]) for name in splits}, found)
@@ -103,17 +106,24 @@ def _read(
     codes: dict[str, np.ndarray] = {}
     names: dict[str, list[str | None]] = {}
     sources: dict[str, np.ndarray] = {}
+    documents: dict[str, np.ndarray] = {}
     for role, source in _sources(data).items():
-        if role == UNLABELLED and "label" in type(source).model_fields:
+        if (role == UNLABELLED or labels == ()) and "label" in type(source).model_fields:
             source = source.model_copy(update={"label": None})
-        first = len(texts)
-        codes[role], names[role] = _append(_module(source).read(source, base, progress / "datasets"), texts)
+        first, table = len(texts), _module(source).read(source, base, progress / "datasets")
+        codes[role], names[role] = _append(table, texts)
+        if source.SEARCHED:
+            documents[role] = table["document"].to_numpy()
         sources[role] = np.arange(first, len(texts))
         shutil.rmtree(progress / "datasets", ignore_errors=True)
-    found = labels or found_labels(names)
-    numbered = labels is not None
-    of_role = [indices(codes[role], names[role], found, role, numbers_are_indices=numbered) for role in sources]
-    return found, np.concatenate(of_role), sources
+    found = found_labels(names) if labels is None else labels
+
+    def numbers(role: str) -> np.ndarray:
+        if role in documents:
+            return rows_to_find(codes[role], names[role], documents[role], f"data.{role}")
+        return indices(codes[role], names[role], found, role, numbers_are_indices=labels is not None)
+
+    return found, np.concatenate([numbers(role) for role in sources]), sources
 
 
 def _append(table: Any, texts: Texts) -> tuple[np.ndarray, list[str | None]]:
@@ -146,10 +156,14 @@ def _check_gold(pool: Pool, sources: Mapping[str, np.ndarray]) -> None:
 
 
 def _separate(
-    pool: Pool, sources: Mapping[str, np.ndarray], data: DataOptions, progress: Path
+    pool: Pool, sources: Mapping[str, np.ndarray], data: DataOptions, progress: Path, *, labelled: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, Thinned], tuple[Overlap, ...]]:
-    """Return disjoint splits, what was dropped within each source, and what was taken out between splits."""
-    merged = {role: merge_exact(pool, rows) for role, rows in sources.items()}
+    """Return disjoint splits, what was dropped within each source, and what was taken out between splits.
+
+    Of queries and documents nothing is dropped, as an index of an app would hold them all.
+    """
+    whole = {role for role, source in _sources(data).items() if source.SEARCHED}
+    merged = {role: Thinned(rows) if role in whole else merge_exact(pool, rows) for role, rows in sources.items()}
     keys, rows = len(pool.row_of_key), sum(len(part.rows) for part in merged.values())
     threshold = data.near_duplicate_similarity
     with bar("looking for duplicates", total=keys + 2 * rows, unit="texts") as advance:
@@ -159,10 +173,12 @@ def _separate(
         def index() -> Index:
             return Index(threshold, signatures, shared, pool.key)
 
-        thinned = {role: thin_near(part, pool, index(), advance) for role, part in merged.items()}
+        thinned = {
+            role: part if role in whole else thin_near(part, pool, index(), advance) for role, part in merged.items()
+        }
         splits = {role: part.rows for role, part in thinned.items()}
-        splits |= cut(pool, splits["train"], splits.keys(), data.split)
-        splits, overlaps = audit(pool, splits, index(), advance)
+        splits |= cut(pool, splits["train"], splits.keys(), data.split, labelled=labelled)
+        splits, overlaps = audit(pool, splits, index(), advance, whole)
     if UNLABELLED in thinned:
         train, unlabelled = thinned["train"], thinned[UNLABELLED]
         thinned["train"] = Thinned(
@@ -194,7 +210,7 @@ def _check_rows(
                 f"give more rows, a file of its own as data.{split}, or a larger share in data.split"
             )
         used = set(np.unique(pool.labels[rows]).tolist()) - {-1}
-        if split in ("train", "test") and len(used) == 1:
+        if labels and split in ("train", "test") and len(used) == 1:
             raise DataError(f"{split} has only the label {labels[used.pop()]!r}; it needs rows of at least two labels")
 
 

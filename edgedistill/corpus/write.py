@@ -43,11 +43,13 @@ def write(pool: Pool, rows: np.ndarray, thinned: Thinned, labels: tuple[str, ...
         out.flush()
         os.fsync(out.fileno())
     draft.replace(folder / file)
-    counts = np.bincount(pool.labels[rows] + 1, minlength=len(labels) + 1)[1:].tolist()
+    known = pool.labels[rows] >= 0
+    counts = np.bincount(pool.labels[rows][known], minlength=len(labels)).tolist() if labels else []
     return Split(
         file=file,
         rows=len(rows),
-        labelled_rows=sum(counts),
+        labelled_rows=int(known.sum()),
+        documents=0 if labels or not known.any() else int((~known).sum()),
         label_counts=dict(zip(labels, counts, strict=True)),
         exact_duplicates_removed=thinned.exact_removed,
         near_duplicates_removed=thinned.near_removed,

@@ -5,28 +5,23 @@ luck, so student and twin may be trained again with others.
 """
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from edgedistill.corpus.read import batches, labels_of, texts_of
+from edgedistill.distill.baselines import baselines
 from edgedistill.distill.objective import TeacherSignals
-from edgedistill.distill.stage import make_student, measured, start_of
+from edgedistill.distill.stage import head_of, make_student, measured, start_of
 from edgedistill.models.student import describe
-from edgedistill.progress import say
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
 from edgedistill.student_values import Tokens
-from edgedistill.training.evaluate import evaluate
+from edgedistill.training.dropout_pairs import DropoutPairs
 from edgedistill.training.gold import GoldLabels
 from edgedistill.training.loop import Objective, train
 from edgedistill.training.rows import TokenRows
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Baseline, Controls, Corpus, Evaluation, Repeat, Signals, Teacher, Training
-
-TFIDF_STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
-TFIDF_ROWS = 100_000  # labelled rows at most: each brings new word pairs, and a cheap baseline may not cost gigabytes
+from edgedistill.values import Controls, Corpus, Evaluation, Repeat, Signals, Teacher, Training
 
 
 def control(
@@ -42,20 +37,18 @@ def control(
     """Train and measure the controls, or say why there are none."""
     if not options.controls:
         return _without("switched off in the recipe (distill.controls: false)")
-    known = np.flatnonzero(SplitSignals(signals, "train").labels >= 0)
-    if len(known) == 0:
+    if corpus.labels and not (SplitSignals(signals, "train").labels >= 0).any():
         return _without("the training rows have no gold labels, and nothing can be learned without a teacher")
-    baselines = (_majority(corpus, signals, folder), _tfidf(corpus, signals, folder))
     learn = _Learner(student_options, teacher, corpus, signals, tokens, folder)
-    evaluation, trained = learn.from_gold(options, known, "no_teacher", "control: the student without a teacher")
+    evaluation, trained = learn.alone(options, "no_teacher", "control: the student without a teacher")
     repeats = []
     for seed in range(options.seed + 1, options.seed + options.seeds):
         other = options.model_copy(update={"seed": seed})
         student, _ = learn.from_teacher(other, f"student_seed_{seed}", f"the student with seed {seed}")
-        twin, _ = learn.from_gold(other, known, f"no_teacher_seed_{seed}", f"control with seed {seed}")
+        twin, _ = learn.alone(other, f"no_teacher_seed_{seed}", f"control with seed {seed}")
         repeats.append(Repeat(seed=seed, student=student, no_teacher=twin))
     return Controls(
-        baselines=baselines,
+        baselines=baselines(corpus, signals, folder),
         no_teacher=evaluation,
         no_teacher_training=trained,
         no_teacher_initialised_from=learn.described(),
@@ -89,22 +82,21 @@ class _Learner:
     def from_teacher(self, options: DistillOptions, name: str, what: str) -> tuple[Evaluation, Training]:
         """Train a student as the one that ships was trained."""
         split, validation = self.split("train"), self.split("validation")
-        objective = TeacherSignals(options.losses, split, validation)
+        objective = TeacherSignals(options.losses, split, validation, self.signals)
         return self._learned(self.teacher.checkpoint, split.rows, objective, options, name, what)
 
-    def from_gold(
-        self, options: DistillOptions, known: np.ndarray, name: str, what: str
-    ) -> tuple[Evaluation, Training]:
-        """Train the student's twin on gold labels alone, from what the teacher was before it knew the task.
+    def alone(self, options: DistillOptions, name: str, what: str) -> tuple[Evaluation, Training]:
+        """Train the student's twin without a teacher, from what the teacher was before it knew the task.
 
-        Args:
-            known: (rows,) int; the training rows that have a label.
+        It learns from gold labels; where the task has none, from the texts alone.
         """
         split, validation = self.split("train"), self.split("validation")
-        labels = np.asarray(split.labels)[known]
-        objective = GoldLabels(labels, validation.rows, validation.labels, len(self.corpus.labels))
-        start = self.teacher.base or self.teacher.checkpoint
-        return self._learned(start, split.rows.take(known), objective, options, name, what)
+        start, objective = self.teacher.base or self.teacher.checkpoint, DropoutPairs(validation.rows, options.seed)
+        if not self.corpus.labels:
+            return self._learned(start, split.rows, objective, options, name, what)
+        known = np.flatnonzero(split.labels >= 0)
+        gold = GoldLabels(np.asarray(split.labels)[known], validation.rows, validation.labels)
+        return self._learned(start, split.rows.take(known), gold, options, name, what)
 
     def described(self) -> str:
         """Say in words what the twin starts from."""
@@ -121,52 +113,8 @@ class _Learner:
     ) -> tuple[Evaluation, Training]:  # fmt: skip
         progress = self.folder / "progress"
         start = start_of(self.tokens, self.teacher.path(teacher), progress)
-        model = make_student(self.options, start, self.corpus.labels, options.seed, progress / f"from_{start.name}")
+        model = make_student(
+            self.options, start, head_of(self.corpus, self.signals), options.seed, progress / f"from_{start.name}"
+        )
         trained = train(model, rows, objective, options, progress / name, what)
         return measured(model, self.corpus, self.signals, self.tokens, self.folder, name), trained
-
-
-def _tfidf(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:
-    """TF-IDF of words and word pairs under logistic regression, its strength chosen on validation."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    say("  control: TF-IDF and a linear model")
-    labels, validation_labels = labels_of(corpus, "train"), labels_of(corpus, "validation")
-    known, judged = labels[labels >= 0], validation_labels >= 0
-    gold = known[:TFIDF_ROWS]  # a corpus lies in the order of a hash: its first rows are a sample that no file decides
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    features = vectorizer.fit_transform(islice(texts_of(corpus, "train", labelled=True), len(gold)))
-    held_out = vectorizer.transform(texts_of(corpus, "validation"))
-    models = [LogisticRegression(C=strength, max_iter=1000).fit(features, gold) for strength in TFIDF_STRENGTHS]
-    best = max(models, key=lambda model: (model.predict(held_out)[judged] == validation_labels[judged]).mean())
-
-    def answer(name: str) -> np.ndarray:
-        logits = np.full((corpus.splits[name].rows, len(corpus.labels)), -30.0, dtype=np.float32)
-        start = 0
-        for batch in batches(corpus, name, "text"):
-            said = best.predict_log_proba(vectorizer.transform(batch["text"].to_pylist()))
-            logits[start : start + len(said), best.classes_] = said
-            start += len(said)
-        return logits
-
-    evaluation = evaluate(answer, signals, corpus.evaluation_splits, folder, "tfidf")
-    description = (
-        f"TF-IDF (1,2)-grams, logistic regression, C={best.C:g} chosen on validation, {features.shape[1]} features"
-    )
-    if len(gold) < len(known):
-        description += f", fitted on {len(gold)} of {len(known)} labelled rows, drawn by hash"
-    return Baseline(name="tfidf_linear", description=description, evaluation=evaluation)
-
-
-def _majority(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:
-    """The training rows' most frequent class, always."""
-    train_labels = SplitSignals(signals, "train").labels
-    counts = np.bincount(train_labels[train_labels >= 0], minlength=len(corpus.labels))
-
-    def answer(name: str) -> np.ndarray:
-        return np.tile((counts / counts.sum()).astype(np.float32), (signals.splits[name].rows, 1))
-
-    evaluation = evaluate(answer, signals, corpus.evaluation_splits, folder, "majority")
-    description = f"always {corpus.labels[int(counts.argmax())]!r}, the most frequent class in train"
-    return Baseline(name="majority", description=description, evaluation=evaluation)

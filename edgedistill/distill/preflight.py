@@ -1,6 +1,6 @@
 """Checks before the long training: each has caught a distillation that ran to its end and taught nothing.
 
-* the teacher against itself gives loss 0: no sign is flipped, no logits are shuffled between the two sides;
+* the teacher against itself gives loss 0: no sign is flipped, no rows are shuffled between the two sides;
 * the terms of the loss are of like size: a term a thousand times smaller than another has no effect;
 * one batch can be learned by heart: gradients reach the weights;
 * the cached rows are the corpus' rows, the live teacher still says what the cache says, and the student's tokenizer
@@ -19,7 +19,7 @@ from edgedistill.distill.signals import prove_row_hashes, prove_token_ids
 from edgedistill.errors import TrainingError
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.student_values import Tokens
-from edgedistill.training.predict import logits_of
+from edgedistill.training.predict import outputs_of
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Check, Corpus, Signals
 
@@ -50,7 +50,7 @@ def check(
         StageError: rows or token ids do not match.
     """
     train, validation = SplitSignals(signals, "train", tokens), SplitSignals(signals, "validation", tokens)
-    objective = TeacherSignals(options.losses, train, validation)
+    objective = TeacherSignals(options.losses, train, validation, signals)
     batch = np.linspace(0, len(train.rows) - 1, min(OVERFIT_ROWS, len(train.rows))).astype(int)
     hashes = sum(prove_row_hashes(signals, corpus, name) for name in signals.splits)
     texts = prove_token_ids(signals if tokens.as_teacher else tokens, corpus, "train", tokenizer)
@@ -75,26 +75,26 @@ def _passed(name: str, value: float, limit: float, explanation: str, cure: str) 
 
 def _live_teacher(teacher: Any, train: SplitSignals, rows: np.ndarray) -> Check:
     """The cache holds what this teacher says now, row by row."""
-    live = logits_of(teacher, train.rows.take(rows), train.logits.shape[1], next(teacher.parameters()).device)
-    difference = float(np.abs(live - train.logits[rows]).max() / max(1.0, np.abs(live).max()))
+    live = outputs_of(teacher, train.rows.take(rows), next(teacher.parameters()).device)
+    difference = float(np.abs(live - train.outputs[rows]).max() / max(1.0, np.abs(live).max()))
     return _passed(
         "live_teacher", difference, LIVE_LIMIT,
-        "largest difference between live and cached teacher logits, over the largest logit where that is above 1",
+        "largest difference between live and cached teacher outputs, over the largest of these where that is above 1",
         "the cache belongs to another teacher: delete the signals folder of this run",
     )  # fmt: skip
 
 
 def _teacher_against_itself(options: DistillOptions, train: SplitSignals, rows: np.ndarray) -> Check:
     """Every divergence of the teacher from itself is zero."""
-    logits = torch.from_numpy(np.asarray(train.logits[rows]))
+    targets = torch.from_numpy(train.targets(rows))
     labels = torch.from_numpy(np.asarray(train.labels[rows]))
     worst = 0.0
     for term in options.losses:
         module = registry.load(LOSSES, term.loss)
         if module.Options.DIVERGENCE:
-            worst = max(worst, abs(float(module.loss(term, logits, logits, labels))))
+            worst = max(worst, abs(float(module.loss(term, targets, targets, labels))))
     return _passed(
-        "teacher_against_itself", worst, SELF_LOSS_LIMIT, "the loss of the teacher's logits against themselves",
+        "teacher_against_itself", worst, SELF_LOSS_LIMIT, "the loss of what the teacher says against itself",
         "the loss is not a divergence",
     )  # fmt: skip
 
@@ -107,8 +107,8 @@ def _terms_of_like_size(objective: TeacherSignals, student: Any, train: SplitSig
     ids, mask = train.rows.padded(rows)
     student.eval()
     with torch.no_grad():
-        student_logits = student(torch.from_numpy(ids), torch.from_numpy(mask)).float()
-    asked = [objective.terms(logits, rows) for logits in (student_logits, torch.zeros_like(student_logits))]
+        said = student(torch.from_numpy(ids), torch.from_numpy(mask)).float()
+    asked = [objective.terms(logits, rows) for logits in (said, torch.zeros_like(said))]
     terms = {name: max(abs(float(given[name])) for given in asked) for name in asked[0]}
     sizes = [size for size in terms.values() if size != 0.0]
     ratio = max(sizes) / min(sizes) if sizes else float("inf")
@@ -129,7 +129,7 @@ def _one_batch_overfits(
     student.eval()  # no dropout: this is about gradients, not about regularisation
     optimizer = torch.optim.AdamW(student.parameters(), lr=max(options.learning_rate, 1e-3))
     ids, mask = (torch.from_numpy(array) for array in train.rows.padded(rows))
-    floor = float(objective.loss(torch.from_numpy(np.asarray(train.logits[rows])), rows))
+    floor = float(objective.loss(torch.from_numpy(train.targets(rows)), rows))
     start, remaining = 0.0, 1.0
     for _ in range(OVERFIT_STEPS):
         loss = objective.loss(student(ids, mask).float(), rows)

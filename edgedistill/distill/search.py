@@ -25,7 +25,7 @@ from accelerate import Accelerator
 from edgedistill.distill.losses import forward_kl
 from edgedistill.distill.mixture import Mixture, mixed, mixtures
 from edgedistill.distill.objective import TeacherSignals
-from edgedistill.distill.stage import make_student, start_of
+from edgedistill.distill.stage import head_of, make_student, start_of
 from edgedistill.files import write_atomic
 from edgedistill.progress import say
 from edgedistill.recipe_sections import DistillOptions, SearchOptions
@@ -33,7 +33,7 @@ from edgedistill.section import StudentOptions
 from edgedistill.statistics import accuracy, difference
 from edgedistill.student_values import Search, Tokens, Trial
 from edgedistill.training.loop import train
-from edgedistill.training.predict import logits_of
+from edgedistill.training.predict import outputs_of
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Corpus, Signals, Teacher, Training
 
@@ -102,12 +102,14 @@ class _Learner:
     def _trained(self, mixture: Mixture, what: str, steps: Path) -> tuple[np.ndarray, Training]:
         start = start_of(self.tokens, self.teacher.path(self.teacher.checkpoint), self.progress)
         device = Accelerator().device
-        student = make_student(self.student, start, self.corpus.labels, self.options.seed, self.progress)
+        student = make_student(
+            self.student, start, head_of(self.corpus, self.signals), self.options.seed, self.progress
+        )
         split, validation = (SplitSignals(self.signals, name, self.tokens) for name in ("train", "validation"))
-        objective = TeacherSignals(mixed(self.options.losses, mixture), split, validation)
+        objective = TeacherSignals(mixed(self.options.losses, mixture), split, validation, self.signals)
         said = f"{what}: temperature {mixture.temperature:g}, soft weight {mixture.soft_weight:g}"
         training = train(student, split.rows, objective, self.options, steps, said)
-        return logits_of(student.to(device), validation.rows, len(self.corpus.labels), device), training
+        return outputs_of(student.to(device), validation.rows, device), training
 
 
 def judged(
@@ -120,9 +122,9 @@ def judged(
         validation: gold labels and the teacher's logits; rows without a label count for agreement and divergence only.
     """
     known, gold = validation.labels >= 0, torch.from_numpy(np.array(validation.labels))  # copies: on disk, read-only
-    teacher_logits = torch.from_numpy(np.array(validation.logits))
+    teacher_logits = torch.from_numpy(np.array(validation.outputs))
     right = [(logits.argmax(axis=1) == validation.labels)[known] for logits, _ in trained]
-    same = [float((logits.argmax(axis=1) == validation.logits.argmax(axis=1)).mean()) for logits, _ in trained]
+    same = [float((logits.argmax(axis=1) == validation.outputs.argmax(axis=1)).mean()) for logits, _ in trained]
     plain = forward_kl.Options(loss="forward_kl", temperature=1.0)
     apart = [float(forward_kl.loss(plain, torch.from_numpy(logits), teacher_logits, gold)) for logits, _ in trained]
     best = max(range(len(trained)), key=lambda i: (right[i].mean(), same[i], -apart[i]))

@@ -1,6 +1,5 @@
 """Distil: make the student, check that it can learn, train it on the teacher's cached outputs, measure it."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +9,21 @@ from accelerate import Accelerator
 
 from edgedistill.distill.objective import TeacherSignals
 from edgedistill.distill.preflight import check
+from edgedistill.distill.vectors import check_spread, truncated
 from edgedistill.files import sha256_of_tree
 from edgedistill.models.anatomy import layers_of, of_encoder
 from edgedistill.models.config_json import read_config
-from edgedistill.models.load import load_classifier, load_tokenizer
+from edgedistill.models.load import load_model, load_tokenizer
 from edgedistill.models.size_warnings import size_warnings
-from edgedistill.models.student import anatomy, describe, make
+from edgedistill.models.student import Head, anatomy, describe, make
 from edgedistill.models.vocabulary import trimmed_checkpoint
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
 from edgedistill.student_values import Tokens
 from edgedistill.training.evaluate import evaluate
 from edgedistill.training.loop import train
-from edgedistill.training.predict import logits_of
-from edgedistill.training.signals import SplitSignals, rows_of
+from edgedistill.training.predict import outputs_of
+from edgedistill.training.signals import SplitSignals, projection_of, rows_of
 from edgedistill.values import Corpus, Evaluation, Signals, Student, Teacher
 
 
@@ -42,22 +42,27 @@ def start_of(tokens: Tokens, checkpoint: Path, progress: Path) -> Path:
     return trimmed_checkpoint(whole, kept, tokens.path(tokens.tokenizer), progress / f"trimmed_{whole.name}")
 
 
-def make_student(options: StudentOptions, start: Path, labels: Sequence[str], seed: int, progress: Path) -> Any:
+def head_of(corpus: Corpus, signals: Signals) -> Head:
+    """Return what a student is to say of a text."""
+    return Head(corpus.labels, signals.width, projection_of(signals))
+
+
+def make_student(options: StudentOptions, start: Path, head: Head, seed: int, progress: Path) -> Any:
     """Return an untrained student that takes what it can from the checkpoint `start`."""
     progress.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    return make(options, start, tuple(labels), progress)
+    return make(options, start, head, progress)
 
 
 def measured(
     student: Any, corpus: Corpus, signals: Signals, tokens: Tokens, folder: Path, name: str = "evaluation"
 ) -> Evaluation:
-    """Return a trained model's logits and metric on the held-out splits; they go to `name` below `folder`."""
+    """Return what a trained model says of the held-out splits, and its metric; it goes to `name` below `folder`."""
     device = Accelerator().device
     student.to(device)
 
     def answer(split: str) -> np.ndarray:
-        return logits_of(student, rows_of(tokens, split), len(corpus.labels), device)
+        return outputs_of(student, rows_of(tokens, split), device)
 
     return evaluate(answer, signals, corpus.evaluation_splits, folder, name)
 
@@ -79,21 +84,23 @@ def distill(
     """
     progress, taught_by = folder / "progress", teacher.path(teacher.checkpoint)
     start = start_of(tokens, taught_by, progress)
-    student = make_student(student_options, start, corpus.labels, options.seed, progress)
+    head = head_of(corpus, signals)
+    student = make_student(student_options, start, head, options.seed, progress)
     tokenizer = load_tokenizer(tokens.path(tokens.tokenizer))
-    live_teacher = load_classifier(taught_by)
+    live_teacher = load_model(taught_by)
     checks = check(student, live_teacher, tokenizer, options, corpus, signals, tokens)
     del live_teacher
     train_split, validation = SplitSignals(signals, "train", tokens), SplitSignals(signals, "validation", tokens)
-    objective = TeacherSignals(options.losses, train_split, validation)
+    objective = TeacherSignals(options.losses, train_split, validation, signals)
     trained = train(student, train_split.rows, objective, options, progress / "training", "the student learns")
     checkpoint = folder / "checkpoint"
     student.save(checkpoint)
     tokenizer.save_pretrained(checkpoint)
     evaluation = measured(student, corpus, signals, tokens, folder)
-    weights = list(checkpoint.glob("*.safetensors"))
+    weights = list(checkpoint.rglob("*.safetensors"))
     classes, longest, config = len(corpus.labels), tokenizer.model_max_length, read_config(taught_by)
-    counted = anatomy(student_options, read_config(start), classes, longest)
+    width = 0 if classes else head.width
+    counted = anatomy(student_options, read_config(start), classes, longest, width, turned=head.projection is not None)
     whole = of_encoder("teacher", config, layers_of(config), classes, longest)
     return Student(
         kind=student_options.kind,
@@ -105,6 +112,8 @@ def distill(
         training=trained,
         preflight=checks,
         evaluation=evaluation,
+        truncations=truncated(evaluation, signals, corpus.evaluation_splits, folder),
+        spread=None if classes else check_spread(outputs_of(student, validation.rows), validation),
         weights_sha256=sha256_of_tree(checkpoint, weights),
         size_warnings=size_warnings(student_options, whole, counted, tokens.seen_in_train),
     )

@@ -1,4 +1,4 @@
-"""The proof that export changed no number: same inputs, same token ids, same logits.
+"""The proof that export changed no number: same inputs, same token ids, same logits or vectors.
 
 Two checks of each file. *Exact*: the graph as written, optimizations off; it must agree to float rounding, and where
 activations are rounded on the fly, to what one rounding the other way can do. *Deployed*: the runtime's default
@@ -46,7 +46,7 @@ ODD_TEXTS = (
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest logit difference that passes, as a share of the largest logit (at least of 1)."""
+    """Largest difference that passes, as a share of the largest number: of logits, at least of 1."""
 
     exact: float
     deployed: float
@@ -118,8 +118,11 @@ def same_token_ids(tokenizer: Any, model: LoadedModel, texts: Sequence[str]) -> 
 
 
 def compare(model: Any, artifact: LoadedModel, texts: Sequence[str], tolerance: float) -> ParityCheck:
-    """Measure the largest logit difference over all texts, alone and in batches of eight."""
-    worst, where, agreed, total, largest = 0.0, "no input", 0, 0, 1.0
+    """Measure the largest difference over all texts, alone and in batches of eight.
+
+    What it is a share of: the largest logit, at least 1; of vectors, the largest number in any.
+    """
+    worst, where, agreed, total, largest = 0.0, "no input", 0, 0, 1.0 if model.labels else 0.0
     for size in BATCH_SIZES:
         for start in range(0, len(texts), size):
             batch = list(texts[start : start + size])
@@ -130,7 +133,8 @@ def compare(model: Any, artifact: LoadedModel, texts: Sequence[str], tolerance: 
             finite = np.isfinite(given).all() and np.isfinite(expected).all()
             difference = float(np.abs(given - expected).max()) if finite else float("inf")
             largest = max(largest, float(np.abs(expected).max()) if finite else 0.0)
-            agreed += int((given.argmax(axis=1) == expected.argmax(axis=1)).sum())
+            same = given.argmax(axis=1) == expected.argmax(axis=1) if model.labels else np.ones(len(given), bool)
+            agreed += int(same.sum())
             total += len(batch)
             if difference > worst:
                 worst, where = difference, f"a batch of {len(batch)} that starts with {batch[0][:40]!r}"

@@ -15,7 +15,8 @@ from edgedistill.corpus.read import read
 from edgedistill.errors import EdgeDistillError, StageError
 from edgedistill.export import parity
 from edgedistill.files import clear, files_in, sha256_of
-from edgedistill.models.load import load_classifier, load_tokenizer
+from edgedistill.models import sentence_transformers
+from edgedistill.models.load import load_model, load_tokenizer
 from edgedistill.models.quantized import load_quantized
 from edgedistill.progress import bar
 from edgedistill.section import FormatOptions
@@ -62,7 +63,7 @@ def export(
     stored = {name: model for name, model in quantized.items() if model.scheme in options.STORES}
     _require_a_file_each(layout, stored)
     with bar(f"exporting to {options.format}", len(stored) + 2, "files") as advance:
-        variants = [_variant(layout, options, "float32", load_classifier(start).eval(), start, root, facts, texts)]
+        variants = [_variant(layout, options, "float32", load_model(start).eval(), start, root, facts, texts)]
         advance(1)
         for method, decided in stored.items():
             model = load_quantized(start, decided.path(decided.weights))
@@ -72,7 +73,7 @@ def export(
             advance(1)
         taught_by = teacher.path(teacher.checkpoint)
         compared = _variant(
-            layout, options, "float32", load_classifier(taught_by).eval(), taught_by, teacher_root, facts, texts[:16]
+            layout, options, "float32", load_model(taught_by).eval(), taught_by, teacher_root, facts, texts[:16]
         )
         advance(1)
     _add_settings(root / "config.json", layout.settings([variant.file for variant in variants]))
@@ -159,6 +160,7 @@ def _copy_shared(checkpoint: Path, root: Path) -> None:
     for name in CHECKPOINT_FILES:
         if (checkpoint / name).exists():
             shutil.copyfile(checkpoint / name, root / name)
+    sentence_transformers.copy_settings(checkpoint, root)
     settings = json.loads((root / "tokenizer_config.json").read_text(encoding="utf-8"))
     for word in OF_THIS_MACHINE:
         settings.pop(word, None)

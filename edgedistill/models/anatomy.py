@@ -43,6 +43,16 @@ class Anatomy:
             flops_per_token=self.flops_per_token + 2 * rank * self.embedding_width,
         )
 
+    def projected(self, width: int, tokens: int) -> "Anatomy":
+        """Return the same embedder with a linear map to `width` numbers; its cost is shared by the text's tokens."""
+        more = self.hidden_size * width
+        return replace(
+            self,
+            parameters=self.parameters + more,
+            weights_bytes=self.weights_bytes + 4 * more,
+            flops_per_token=self.flops_per_token + 2 * more // tokens,
+        )
+
 
 def check_rank(rank: int, vocab_size: int, width: int) -> None:
     """Check that a token table of this rank is smaller than the whole one.
@@ -59,7 +69,7 @@ def check_rank(rank: int, vocab_size: int, width: int) -> None:
 
 
 def of_encoder(name: str, config: Mapping[str, Any], layers: int, classes: int, tokens: int) -> Anatomy:
-    """Count a BERT-like encoder with a pooler, or a head of two layers, for classification.
+    """Count a BERT-like encoder with a pooler, or a head of two layers, for classification; without classes, neither.
 
     Embeddings narrower than the layers, as ELECTRA's are, go through one more projection. A layer has four (hidden,
     hidden) projections, two feed-forward matrices, their biases and two layer norms. The attention scores and their
@@ -68,7 +78,7 @@ def of_encoder(name: str, config: Mapping[str, Any], layers: int, classes: int, 
     Args:
         config: a checkpoint's config.json; names as transformers' attribute maps translate them.
         layers: encoder layers kept.
-        classes: columns of the head.
+        classes: columns of the head; 0 for an embedder, which has none.
         tokens: length of the input at which the attention's share is counted.
     """
     shape = _shape(config)
@@ -78,15 +88,18 @@ def of_encoder(name: str, config: Mapping[str, Any], layers: int, classes: int, 
     rows = shape["vocab_size"] + shape["max_position_embeddings"] + shape["type_vocab_size"]
     widening = narrow * hidden if narrow != hidden else 0
     embeddings = rows * narrow + 2 * narrow + widening + (hidden if widening else 0)
-    head = hidden * hidden + hidden + hidden * classes + classes
+    head = (hidden * hidden + hidden + hidden * classes + classes) if classes else 0
     parameters = embeddings + matrices + vectors + head
     operations = 2 * (widening + matrices) + layers * 4 * tokens * hidden
     return Anatomy(name, parameters, 4 * parameters, operations, layers, shape["vocab_size"], narrow, hidden)
 
 
 def of_static(name: str, vocab_size: int, dimensions: int, hidden_size: int, classes: int, tokens: int) -> Anatomy:
-    """Count a table of token vectors with a small head; the head's cost is shared by the tokens of one text."""
-    head = dimensions * hidden_size + hidden_size + hidden_size * classes + classes
+    """Count a table of token vectors with a small head; the head's cost is shared by the tokens of one text.
+
+    Without classes there is no head: what a linear map adds, `Anatomy.projected` counts.
+    """
+    head = (dimensions * hidden_size + hidden_size + hidden_size * classes + classes) if classes else 0
     parameters = vocab_size * dimensions + head
     operations = dimensions + 2 * head // tokens
     return Anatomy(name, parameters, 4 * parameters, operations, 0, vocab_size, dimensions, dimensions)

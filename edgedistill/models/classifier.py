@@ -10,10 +10,15 @@ from torch import Tensor, nn
 
 from edgedistill.models.config_json import STATIC
 from edgedistill.models.factorised import RANK, FactorisedEmbedding, rank_of
+from edgedistill.models.pooling import pooled
+
+OUTPUT = "logits"
 
 
 class TransformerClassifier(nn.Module):
     """A transformers sequence classifier, called with ids and mask alone."""
+
+    OUTPUT = OUTPUT
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -24,6 +29,15 @@ class TransformerClassifier(nn.Module):
         """Class names in the order of the logits."""
         id2label = self.model.config.id2label
         return tuple(str(id2label[i]) for i in range(len(id2label)))
+
+    @property
+    def width(self) -> int:
+        """Numbers in an answer: one logit for each class."""
+        return len(self.labels)
+
+    def around(self, model: Any) -> "TransformerClassifier":
+        """Return another classifier of transformers, called in the same way."""
+        return TransformerClassifier(model)
 
     @property
     def token_table(self) -> Any:
@@ -43,7 +57,7 @@ class TransformerClassifier(nn.Module):
         """Write config.json and model.safetensors."""
         self.model.save_pretrained(folder)
         file = folder / "config.json"
-        own = _names(self.labels) | _rank(self)  # transformers leaves LABEL_0 and LABEL_1 out
+        own = _names(self.labels) | rank_setting(self)  # transformers leaves LABEL_0 and LABEL_1 out
         config = json.loads(file.read_text(encoding="utf-8")) | own
         file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -54,6 +68,8 @@ class StaticClassifier(nn.Module):
     Source: the table with mean pooling is the static embedding model of Model2Vec
     (https://github.com/MinishLab/model2vec); the head with one hidden layer is ours to train on soft labels.
     """
+
+    OUTPUT = OUTPUT
 
     def __init__(
         self, vocab_size: int, dimensions: int, hidden_size: int, labels: tuple[str, ...], rank: int | None = None
@@ -68,6 +84,11 @@ class StaticClassifier(nn.Module):
         self.output = nn.Linear(hidden_size, len(labels))
 
     @property
+    def width(self) -> int:
+        """Numbers in an answer: one logit for each class."""
+        return len(self.labels)
+
+    @property
     def token_table(self) -> Any:
         """What gives each token its vector."""
         return self.embedding
@@ -78,10 +99,7 @@ class StaticClassifier(nn.Module):
 
     def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the mean vector of each text's tokens, (batch, dimensions)."""
-        vectors = self.embedding(input_ids)  # (batch, tokens, dimensions)
-        mask = attention_mask.unsqueeze(-1).to(vectors.dtype)  # (batch, tokens, 1)
-        mean: Tensor = (vectors * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        return mean
+        return pooled(self.embedding(input_ids), attention_mask, "mean")
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return logits, (batch, classes), of ids and mask, both (batch, tokens) int64."""
@@ -100,7 +118,7 @@ class StaticClassifier(nn.Module):
             "intermediate_size": self.hidden.out_features,
             "num_hidden_layers": 0,
             **_names(self.labels),
-            **_rank(self),
+            **rank_setting(self),
         }
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(
@@ -127,6 +145,7 @@ def _names(labels: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _rank(classifier: Classifier) -> dict[str, int]:
-    rank = rank_of(classifier)
+def rank_setting(model: Any) -> dict[str, int]:
+    """Return what config.json says of a token table in two factors; nothing where it is whole."""
+    rank = rank_of(model)
     return {} if rank is None else {RANK: rank}

@@ -8,6 +8,8 @@ from edgedistill.errors import ModelError
 
 STATIC = "StaticClassifier"
 """The architecture that a checkpoint of a static student names."""
+STATIC_EMBEDDER = "StaticEmbedder"
+"""The architecture that a checkpoint of a static student names where it gives sentence vectors."""
 POSITIONS_AFTER_PADDING = {
     "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
     "xlm-roberta", "xlm-roberta-xl", "xmod",

@@ -1,4 +1,4 @@
-"""A whole classifier, taken apart by the names of its parts, and put together smaller."""
+"""A whole model, taken apart by the names of its parts, and put together smaller."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class CutEncoder:
-    """What the state of the smaller classifier is made from; no part is left out, and none is made up."""
+    """What the state of the smaller model is made from; no part is left out, and none is made up."""
 
     whole: Mapping[str, Tensor]
     names: EncoderNames
@@ -22,7 +22,7 @@ class CutEncoder:
     basis: Basis
 
     def state(self, layers: int) -> State:
-        """Return the state of the smaller classifier.
+        """Return the state of the smaller model.
 
         Args:
             layers: how many there are, before and after.
@@ -64,7 +64,9 @@ class CutEncoder:
         return _named({inner: cut[0], outer: cut[1], norm: self.basis.norm(self._part(norm))})
 
     def _head(self) -> State:
-        """Cut the head, whose hidden layer has as many neurons as the stream has numbers."""
+        """Cut the head, whose hidden layer has as many neurons as the stream has numbers; an embedder has none."""
+        if not self.names.classifier:
+            return {}
         inner, outer = self.names.hidden_layer, self.names.classifier
         cut = neurons(self.basis.reads(self._part(inner)), self._part(outer), self.after.hidden_size)
         return _named({inner: cut[0], outer: cut[1]})

@@ -1,7 +1,7 @@
 """What architectures call the parts of their encoders, one entry for each that a student can be cut out of."""
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 
@@ -20,7 +20,7 @@ class EncoderNames:
 
     embeddings: str
     layers: str
-    hidden_layer: str  # of the head; it reads the stream at the first token
+    hidden_layer: str  # of the head; it reads the stream at the first token; empty where there is no head
     classifier: str
     query: str = "attention.self.query"  # this and those below come after the number of a layer
     key: str = "attention.self.key"
@@ -35,6 +35,12 @@ class EncoderNames:
     def sizes_in(self, config: Mapping[str, Any]) -> Sizes:
         """Return the sizes that a config.json speaks of."""
         return Sizes(*(int(config[name]) for name in self.sizes))
+
+    def without_head(self) -> "EncoderNames":
+        """Return the names in an encoder that is no part of a classifier."""
+        _, _, embeddings = self.embeddings.partition(".")
+        _, _, layers = self.layers.partition(".")
+        return replace(self, embeddings=embeddings, layers=layers, hidden_layer="", classifier="")
 
     def changed(self, config: Mapping[str, Any], sizes: Sizes) -> dict[str, int]:
         """Return what a config.json says instead for other sizes; embeddings as wide as the layers stay so."""

@@ -1,4 +1,4 @@
-"""Loading classifiers and tokenizers from a folder; safetensors only, and no code from the folder is run."""
+"""Loading models and tokenizers from a folder; safetensors only, and no code from the folder is run."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -6,32 +6,71 @@ from textwrap import shorten
 from typing import Any, cast
 
 from edgedistill.errors import ModelError
+from edgedistill.models import sentence_transformers as layout
 from edgedistill.models.classifier import Classifier, StaticClassifier, TransformerClassifier
-from edgedistill.models.config_json import STATIC, has_head, read_config
+from edgedistill.models.config_json import STATIC, STATIC_EMBEDDER, has_head, read_config
+from edgedistill.models.embedder import Embedder, StaticEmbedder, TransformerEmbedder, dense_in
 from edgedistill.models.factorised import RANK, FactorisedEmbedding
 
+CLASSIFIER = "AutoModelForSequenceClassification"
+WHAT = {CLASSIFIER: "a text classifier", "AutoModel": "an encoder"}
 LONGEST_REASON = 300  # characters of a library's own words
 FETCH_AGAIN = "fetch it again, and compare its sha256 with the source"
 
 
-def load_classifier(folder: Path, attention: str | None = "eager") -> Classifier:
-    """Return the classifier in `folder`, on the CPU, as float32, in evaluation mode.
+def load_model(folder: Path, attention: str | None = "eager") -> Classifier | Embedder:
+    """Return the classifier or the sentence embedder in `folder`, on the CPU, as float32, in evaluation mode.
+
+    A checkpoint with a classification head is a classifier; one that says how it pools is an embedder.
 
     Args:
         attention: implementation, in transformers' words; `eager` is what the ONNX exporters read best, None is what
             a user gets who asks for nothing.
 
     Raises:
-        ModelError: the checkpoint has no classification head, or its files do not fit each other.
+        ModelError: the checkpoint is neither of the two, or its files do not fit each other.
     """
     config = read_config(folder)
-    if STATIC in (config.get("architectures") or []):
-        static = StaticClassifier.read(folder, config).eval()
-        _check_finite(static, folder)
-        return static
-    if not has_head(config):
-        raise ModelError(f"{folder} has no classification head; add teacher.fit to the recipe to train one")
-    return TransformerClassifier(_from_pretrained(folder, attn_implementation=attention)).eval()
+    static: dict[str, Any] = {STATIC: StaticClassifier, STATIC_EMBEDDER: StaticEmbedder}
+    for name in config.get("architectures") or []:
+        if name in static:
+            model: Any = static[name].read(folder, config).eval()
+            _check_finite(model, folder)
+            return cast("StaticClassifier | StaticEmbedder", model)
+    if has_head(config):
+        return TransformerClassifier(_from_pretrained(folder, attn_implementation=attention)).eval()
+    if layout.is_there(folder):
+        return load_embedder(folder, attention=attention)
+    raise ModelError(f"{folder} has no classification head; add teacher.fit to the recipe to train one")
+
+
+def load_embedder(
+    folder: Path, pooling: layout.Pooling | None = None, *, attention: str | None = "eager"
+) -> TransformerEmbedder:
+    """Return a checkpoint's encoder as a sentence embedder, as float32, in evaluation mode.
+
+    Args:
+        pooling: None takes what the folder itself says, in the layout of sentence-transformers; a folder that says
+            nothing needs one, and its vectors are normalised.
+
+    Raises:
+        ModelError: nothing says how to pool, or its files do not fit each other.
+    """
+    if not layout.is_there(folder) and pooling is None:
+        raise ModelError(f"{folder} does not say how it pools (no {layout.MODULES}); write task.pooling, such as mean")
+    steps = layout.read(folder) if layout.is_there(folder) else layout.Steps(pooling or "mean", normalize=True)
+    dense = dense_in(folder / steps.dense) if steps.dense else None
+    encoder = _encoder(folder, attention)
+    model = TransformerEmbedder(encoder, pooling or steps.pooling, normalize=steps.normalize, dense=dense).eval()
+    _check_finite(model, folder)
+    return model
+
+
+def _encoder(folder: Path, attention: str | None) -> Any:
+    """Return a checkpoint's encoder alone; a head that it was saved with is left behind."""
+    if has_head(read_config(folder)):
+        return _from_pretrained(folder, attn_implementation=attention).base_model
+    return _from_pretrained(folder, factory="AutoModel", attn_implementation=attention)
 
 
 def load_encoder_with_new_head(folder: Path, labels: tuple[str, ...]) -> TransformerClassifier:
@@ -61,19 +100,21 @@ def load_encoder(folder: Path, labels: tuple[str, ...]) -> Any:
     return _from_pretrained(folder, **head).base_model.eval()
 
 
-def _from_pretrained(folder: Path, *, attn_implementation: str | None = "eager", **head: Any) -> Any:
+def _from_pretrained(
+    folder: Path, *, factory: str = CLASSIFIER, attn_implementation: str | None = "eager", **head: Any
+) -> Any:
     import torch
-    from transformers import AutoModelForSequenceClassification
+    import transformers
     from transformers.utils import logging
 
     if RANK in read_config(folder):
-        return _factorised(folder, attn_implementation)
+        return _factorised(folder, factory, attn_implementation)
     quiet: Any = logging  # its functions carry no types
     verbosity = quiet.get_verbosity()
     quiet.set_verbosity_error()  # a new head is announced by us, in the report
     quiet.disable_progress_bar()
     try:
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+        model, loaded = getattr(transformers, factory).from_pretrained(
             folder,
             use_safetensors=True,
             local_files_only=True,
@@ -86,13 +127,15 @@ def _from_pretrained(folder: Path, *, attn_implementation: str | None = "eager",
     except MemoryError:
         raise
     except Exception as error:  # a config that does not fit lets anything through: TypeError, AttributeError, ...
-        raise ModelError(f"{folder} cannot be loaded as a text classifier: {_reason(error)}; {FETCH_AGAIN}") from error
+        raise ModelError(f"{folder} cannot be loaded as {WHAT[factory]}: {_reason(error)}; {FETCH_AGAIN}") from error
     finally:
         quiet.set_verbosity(verbosity)
     made_up = sorted(loaded["missing_keys"])
     if head:  # is to be trained, and so is the pooler before it
         encoder = f"{model.base_model_prefix}."
         made_up = [name for name in made_up if name.startswith(encoder) and ".pooler." not in name]
+    if factory != CLASSIFIER:  # the pooler is made for a head
+        made_up = [name for name in made_up if not name.startswith("pooler.")]
     if made_up:
         raise ModelError(
             f"{folder} lacks {len(made_up)} weights that its config.json speaks of, such as {made_up[0]}; "
@@ -102,20 +145,23 @@ def _from_pretrained(folder: Path, *, attn_implementation: str | None = "eager",
     return model
 
 
-def _factorised(folder: Path, attention: str | None) -> Any:
-    """Return the classifier of a checkpoint whose token table is factorised; no weight may be missing or left over."""
+def _factorised(folder: Path, kind: str, attention: str | None) -> Any:
+    """Return the model of a checkpoint whose token table is factorised; no weight may be missing or left over."""
     import torch
+    import transformers
     from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    rank, factory = getattr(config, RANK), cast("Any", AutoModelForSequenceClassification)  # carries no types
+    rank, factory = getattr(config, RANK), cast("Any", getattr(transformers, kind))  # carries no types
     delattr(config, RANK)  # the table says it from now on
     with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
         model = factory.from_config(config, attn_implementation=attention)
         table = model.get_input_embeddings()
         factors = FactorisedEmbedding(table.num_embeddings, rank, table.embedding_dim, table.padding_idx)
     model.set_input_embeddings(factors)
+    if kind != CLASSIFIER and getattr(model, "pooler", None) is not None:
+        model.pooler = None
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, RuntimeError) as error:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgedistill.errors import ModelError
 from edgedistill.models.int8_layers import DynamicInt8Linear, Int8Embedding, StaticInt8Linear
-from edgedistill.models.load import load_classifier
+from edgedistill.models.load import load_model
 from edgedistill.models.smoothed import Smoothed
 from edgedistill.models.weight_only_layers import Float16Embedding, Float16Linear, Int4Embedding, Int4Linear
 
@@ -60,7 +60,7 @@ def load_quantized(checkpoint: Path, weights: Path) -> Any:
         ModelError: the file does not hold what its own list of layers needs, or is of another student.
     """
     kinds, state = _read(weights)
-    model = load_classifier(checkpoint)
+    model = load_model(checkpoint)
     try:
         for name in sorted(kinds):  # an outer layer before the one inside it
             held = {key.rpartition(".")[2]: number for key, number in state.items() if key.rpartition(".")[0] == name}

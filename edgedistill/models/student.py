@@ -1,6 +1,7 @@
 """A student of any kind, as its recipe wants it: made and counted by its kind, then what composes with every kind."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,30 @@ def own_checkpoint(options: StudentOptions) -> ModelReference | None:
     return getattr(options, "model", None)
 
 
-def make(options: StudentOptions, start: Path, labels: tuple[str, ...], folder: Path) -> Any:
+@dataclass(frozen=True)
+class Head:
+    """What a student says of a text: a logit for each label, or a sentence vector."""
+
+    labels: tuple[str, ...]  # empty: a vector
+    width: int  # numbers in the answer
+    projection: Any = None  # (teacher's width, width) float32: how the teacher's vectors are turned; None: not at all
+
+
+def make(options: StudentOptions, start: Path, head: Head, folder: Path) -> Any:
     """Return an untrained student; seed torch before.
 
     Args:
         start: the checkpoint to make it from, its vocabulary trimmed already where that is asked for.
-        labels: class names.
+        head: what it is to say.
         folder: where half-finished work is kept.
     """
-    student = registry.load(STUDENTS, options.kind).make(options, start, labels, folder)
+    student = registry.load(STUDENTS, options.kind).make(options, start, head.labels, folder)
+    if not head.labels:
+        import torch
+
+        from edgedistill.models.embedder import projected
+
+        projected(student, head.width, None if head.projection is None else torch.from_numpy(head.projection))
     if options.embedding_rank is not None:
         from edgedistill.models.factorised import factorise
 
@@ -33,18 +49,30 @@ def make(options: StudentOptions, start: Path, labels: tuple[str, ...], folder: 
     return student
 
 
-def anatomy(options: StudentOptions, config: Mapping[str, Any], classes: int, tokens: int) -> Anatomy:
+def anatomy(
+    options: StudentOptions,
+    config: Mapping[str, Any],
+    classes: int,
+    tokens: int,
+    width: int = 0,
+    *,
+    turned: bool = False,
+) -> Anatomy:
     """Count the student without making it.
 
     Args:
         config: config.json of the checkpoint that it starts from; its `vocab_size` is that of the student.
-        classes: columns of the head.
+        classes: columns of the head; 0 for a sentence embedder.
         tokens: length of the input at which the cost of attention is counted.
+        width: numbers in a sentence's vector; 0 for a classifier.
+        turned: whether the vectors lie in other directions than the teacher's.
 
     Raises:
         ModelError: there can be no such student; the text begins with the recipe's key.
     """
     counted: Anatomy = registry.load(STUDENTS, options.kind).anatomy(options, config, classes, tokens)
+    if width and (turned or counted.layers == 0 or counted.hidden_size != width):
+        counted = counted.projected(width, tokens)
     return counted if options.embedding_rank is None else counted.factorised(options.embedding_rank)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgedistill.errors import ModelError
 from edgedistill.files import clear
+from edgedistill.models import sentence_transformers as layout
 from edgedistill.models import tokenizer_json
 from edgedistill.models.config_json import POSITIONS_AFTER_PADDING, read_config
 from edgedistill.section import VocabularyOptions
@@ -82,6 +83,7 @@ def trimmed_checkpoint(checkpoint: Path, kept: np.ndarray, tokenizer: Path, fold
         shutil.copyfile(index, folder / index.name)
     for file in tokenizer.iterdir():
         shutil.copyfile(file, folder / file.name)
+    layout.copy(checkpoint, folder)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return folder
 

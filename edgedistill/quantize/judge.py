@@ -22,7 +22,8 @@ from edgedistill.models.quantized import batch_matters
 from edgedistill.quantize.decisions import Decision
 from edgedistill.quantize.exchange import exchange
 from edgedistill.statistics import accuracy, difference
-from edgedistill.training.predict import BATCH_SIZE, logits_of
+from edgedistill.tasks._task import task_of
+from edgedistill.training.predict import BATCH_SIZE, outputs_of
 from edgedistill.training.rows import TokenRows
 from edgedistill.values import QuantizationCost
 
@@ -35,19 +36,19 @@ class Judge:
 
     model: Any  # float, in evaluation mode; left as it is
     rows: TokenRows
-    labels: np.ndarray  # (rows,) int64; -1 where the row has no gold label
-    classes: int
+    labels: np.ndarray  # (rows,) int64; the task's gold, -1 where the row has none
+    task: str = "text_classification"
 
     def fewer(self, most: int) -> "Judge":
         """Return a judge of at most this many rows, spread evenly: always the same ones."""
         count = len(self.rows)
         kept = np.arange(min(count, most)) * count // min(count, most)
-        return Judge(self.model, self.rows.take(kept), self.labels[kept], self.classes)
+        return Judge(self.model, self.rows.take(kept), self.labels[kept], self.task)
 
     @cached_property
-    def float_logits(self) -> np.ndarray:
-        """The float model's answers, (rows, classes) float32."""
-        return logits_of(self.model, self.rows, self.classes)
+    def float_outputs(self) -> np.ndarray:
+        """The float model's answers, (rows, width) float32."""
+        return outputs_of(self.model, self.rows)
 
     def cost(self, decided: Mapping[str, Decision]) -> QuantizationCost:
         """Return what these decisions cost: zero in every number where there is none.
@@ -55,40 +56,33 @@ class Judge:
         Where inputs are rounded on the fly the model is asked row by row, since a range would span its batch.
 
         Raises:
-            QuantizationError: the quantized model gives logits that are not finite.
+            QuantizationError: the quantized model gives numbers that are not finite.
         """
         quantized = copy.deepcopy(self.model)
         exchange(quantized, decided)
         alone = batch_matters(quantized)
-        logits = logits_of(quantized, self.rows, self.classes, batch_size=1 if alone else BATCH_SIZE)
-        if not np.isfinite(logits).all():
-            raise QuantizationError("the quantized model gives logits that are not finite")
-        return compared(self.float_logits, logits, self.labels)
+        outputs = outputs_of(quantized, self.rows, batch_size=1 if alone else BATCH_SIZE)
+        if not np.isfinite(outputs).all():
+            raise QuantizationError("the quantized model gives numbers that are not finite")
+        return compared(self.float_outputs, outputs, self.labels, self.task)
 
 
-def compared(float_logits: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> QuantizationCost:
-    """Return how far `logits` are from the float model's; KL is zero exactly where all probabilities are equal.
+def compared(
+    before: np.ndarray, after: np.ndarray, gold: np.ndarray, kind: str = "text_classification"
+) -> QuantizationCost:
+    """Return how far a quantized model is from the float one.
 
     Args:
-        float_logits: (rows, classes), finite.
-        logits: (rows, classes), finite; row i is the same text.
-        labels: (rows,) int; -1 where the row has no gold label.
+        before: (rows, width), finite; the float model's outputs.
+        after: (rows, width), finite; row i is the same text.
+        gold: (rows,) int; -1 where the row has none.
+        kind: of the task.
     """
-    before, after = _log_softmax(float_logits), _log_softmax(logits)
-    kl = (np.exp(before) * (before - after)).sum(axis=1).mean()
-    was, now, known = float_logits.argmax(axis=1), logits.argmax(axis=1), labels >= 0
-    right_before, right_now = was[known] == labels[known], now[known] == labels[known]
+    task, known = task_of(kind), bool((gold >= 0).any())
     return QuantizationCost(
-        rows=len(labels),
-        kl=max(float(kl), 0.0),
-        agreement=accuracy(was == now),
-        metric=accuracy(right_now) if known.any() else None,
-        metric_loss=difference(right_before, right_now) if known.any() else None,
+        rows=len(gold),
+        kl=task.divergence(before, after),
+        agreement=accuracy(task.agree(before, after, gold)),
+        metric=accuracy(task.right(after, gold)) if known else None,
+        metric_loss=difference(task.right(before, gold), task.right(after, gold)) if known else None,
     )
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the logarithms of the classes' probabilities, (rows, classes) float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    logarithms: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return logarithms

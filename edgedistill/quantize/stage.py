@@ -10,7 +10,7 @@ import torch
 from edgedistill import registry
 from edgedistill.errors import QuantizationError
 from edgedistill.files import sha256_of
-from edgedistill.models.load import load_classifier
+from edgedistill.models.load import load_model
 from edgedistill.models.quantized import batch_matters, save_quantized
 from edgedistill.progress import bar
 from edgedistill.quantize.decisions import Decision
@@ -22,7 +22,7 @@ from edgedistill.quantize.trial import METHODS, Trial, code_limit
 from edgedistill.section import MethodOptions
 from edgedistill.student_values import Tokens
 from edgedistill.training.evaluate import evaluate
-from edgedistill.training.predict import BATCH_SIZE, logits_of
+from edgedistill.training.predict import BATCH_SIZE, outputs_of
 from edgedistill.training.signals import SplitSignals, rows_of
 from edgedistill.values import Corpus, Evaluation, QuantizedModel, QuantizedTensor, Signals, Student
 
@@ -38,10 +38,11 @@ def quantize(
         QuantizationError: a weight cannot be stored so, nothing is to be quantized, or the quality that was asked for
             is out of reach.
     """
-    model = load_classifier(student.path(student.checkpoint)).eval()
+    model = load_model(student.path(student.checkpoint)).eval()
     floats = {name: tensor for name, tensor in model.state_dict().items()}
     held_out = SplitSignals(signals, "validation", tokens)
-    judge = Judge(model, held_out.rows, held_out.labels, len(corpus.labels)).fewer(MOST_ROWS)
+    gold = held_out.labels if corpus.labels else np.full(len(held_out.rows), -1)  # of fewer rows, others are near
+    judge = Judge(model, held_out.rows, gold, signals.task).fewer(MOST_ROWS)
     trial = Trial(model, rows_of(tokens, "calibration"), judge)
     settled = getattr(registry.load(METHODS, options.method), "settle", climb)(options, trial)
     if not settled.decided:
@@ -96,8 +97,8 @@ def _simulated(model: Any, method: str, corpus: Corpus, signals: Signals, tokens
 
         def answer(name: str) -> np.ndarray:
             split = rows_of(tokens, name)
-            logits = logits_of(model, split, len(corpus.labels), batch_size=1 if alone else BATCH_SIZE)
+            outputs = outputs_of(model, split, batch_size=1 if alone else BATCH_SIZE)
             advance(len(split))
-            return logits
+            return outputs
 
         return evaluate(answer, signals, corpus.evaluation_splits, folder)

@@ -19,6 +19,7 @@ from edgedistill.report.sentence import metric_of
 from edgedistill.report.tables import change_cell, kept_cell, metric_cell
 from edgedistill.report.units import count, percent, rounded_count, size, tiny
 from edgedistill.results import BenchmarkResult, SplitQuality
+from edgedistill.tasks._task import task_of
 from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teacher, Variant
 
 _TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
@@ -60,9 +61,9 @@ def model_card(
         controls=table(_controls(benchmark)) if benchmark.controls else "",
         parity=table(_parity(artifact)),
         hashes=table(_hashes(corpus, teacher, student, artifact)),
-        loading=loading.lines(shipped).strip(),
-        transformers_js=loading.transformers_js_lines(shipped).strip(),
-        node=loading.node_lines(shipped).strip(),
+        loading=loading.lines(shipped, recipe.task.kind).strip(),
+        transformers_js=loading.transformers_js_lines(shipped, recipe.task.kind).strip(),
+        node=loading.node_lines(shipped, recipe.task.kind).strip(),
         shipping=plain(loading.shipping(artifact, shipped)),
     )
     return str(card)
@@ -71,7 +72,7 @@ def model_card(
 def _front_matter(
     recipe: Recipe, corpus: Corpus, teacher: Teacher, artifact: Artifact, benchmark: BenchmarkResult
 ) -> ModelCardData:
-    kind = recipe.task.kind.replace("_", "-")
+    kind: str = task_of(recipe.task.kind).Options.PIPELINE_TAG
     custom = recipe.licence.startswith("LicenseRef-")
     base_model = None if teacher.revision is None else teacher.source.partition(" at ")[0]  # a hub id, or no id at all
     return ModelCardData(
@@ -166,7 +167,7 @@ def _controls(benchmark: BenchmarkResult) -> Table:
 
 
 def _parity(artifact: Artifact) -> Table:
-    columns = ("File", "Exact: largest logit difference", "As deployed", "Same top class", "Same token ids")
+    columns = ("File", "Exact: largest difference", "As deployed", "Same top class", "Same token ids")
     rows = tuple(
         row(
             str(v.file),

@@ -27,6 +27,7 @@ SPACED_WORKLOAD = "batch_1_spaced"
 _CONTROLS = {
     "no_teacher": "the same student trained without the teacher",
     "tfidf_linear": "TF-IDF with a linear model",
+    "tfidf_search": "search by TF-IDF",
     "majority": "the most frequent label",
 }
 

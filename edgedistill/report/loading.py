@@ -14,10 +14,10 @@ tokenizer = Tokenizer.from_file("tokenizer.json")
 tokenizer.enable_truncation(json.load(open("tokenizer_config.json"))["model_max_length"])
 session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
 
-read = tokenizer.encode("a text to classify")
+read = tokenizer.encode("{text}")
 inputs = {{"input_ids": np.array([read.ids]), "attention_mask": np.array([read.attention_mask])}}
-logits = session.run(["logits"], {{wanted.name: inputs[wanted.name] for wanted in session.get_inputs()}})[0]
-print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])
+{output} = session.run(["{output}"], {{wanted.name: inputs[wanted.name] for wanted in session.get_inputs()}})[0]
+{use}
 """
 
 _TRANSFORMERS_JS = """\
@@ -30,6 +30,19 @@ const classify = await pipeline("text-classification", ".", {options});
 console.log(await classify("a text to classify"));
 """
 
+_VECTORS_JS = """\
+import {{ AutoModel, AutoTokenizer, env }} from "@huggingface/transformers";
+
+env.allowRemoteModels = false;
+env.localModelPath = "./";  // a browser: the URL of the folder that holds this one, and below this one's name for "."
+
+const tokenizer = await AutoTokenizer.from_pretrained(".");
+const model = await AutoModel.from_pretrained(".", {options});
+const read = tokenizer(["a text to search with"], {{ padding: true, truncation: true }});
+const {{ sentence_embedding }} = await model(read);
+console.log(sentence_embedding.dims);
+"""
+
 _NODE = """\
 import {{ AutoTokenizer, env }} from "@huggingface/transformers";
 import {{ InferenceSession, Tensor }} from "onnxruntime-node";
@@ -40,26 +53,38 @@ env.localModelPath = "./";
 const tokenizer = await AutoTokenizer.from_pretrained(".");
 const session = await InferenceSession.create("{file}");
 
-const read = tokenizer(["a text to classify"], {{ padding: true, truncation: true }});
+const read = tokenizer(["{text}"], {{ padding: true, truncation: true }});
 const inputs = session.inputNames.map((name) => [name, new Tensor("int64", read[name].data, read[name].dims)]);
-const {{ logits }} = await session.run(Object.fromEntries(inputs));
-console.log(logits.dims, logits.data);
+const {{ {output} }} = await session.run(Object.fromEntries(inputs));
+console.log({output}.dims, {output}.data);
 """
 
+_WORDS = {
+    "text_classification": {
+        "output": "logits", "text": "a text to classify",
+        "use": 'print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])'
+    },
+    "sentence_embedding": {
+        "output": "sentence_embedding", "text": "a text to search with", "use": "print(sentence_embedding.shape)"
+    },
+}  # fmt: skip
+"""What the lines of each task say."""
 
-def lines(variant: Variant) -> str:
-    """Return Python that classifies one text, to be run in the artifact's folder."""
-    return _PYTHON.format(file=variant.file)
+
+def lines(variant: Variant, task: str) -> str:
+    """Return Python that classifies one text, or gives its vector, to be run in the artifact's folder."""
+    return _PYTHON.format(file=variant.file, **_WORDS[task])
 
 
-def transformers_js_lines(variant: Variant) -> str:
+def transformers_js_lines(variant: Variant, task: str) -> str:
     """Return JavaScript that does so with transformers.js."""
-    return _TRANSFORMERS_JS.format(options=transformers_js_options(variant))
+    template = _VECTORS_JS if task == "sentence_embedding" else _TRANSFORMERS_JS
+    return template.format(options=transformers_js_options(variant))
 
 
-def node_lines(variant: Variant) -> str:
+def node_lines(variant: Variant, task: str) -> str:
     """Return JavaScript that runs the file itself with onnxruntime-node, and only reads texts with transformers.js."""
-    return _NODE.format(file=variant.file)
+    return _NODE.format(file=variant.file, **_WORDS[task])
 
 
 def transformers_js_options(variant: Variant) -> str:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from edgedistill.report import background, charts, loading, quantization, tables
-from edgedistill.report.evidence import Evidence, candidates, find, reasons
+from edgedistill.report.evidence import Evidence, candidates, find, reasons, split_title
 from edgedistill.report.page import Chart, Code, Section, Table
 from edgedistill.report.sentence import metric_of
-from edgedistill.report.units import duration, size
+from edgedistill.report.units import count, duration, size
 from edgedistill.results import BenchmarkResult, BudgetLine
 from edgedistill.values import StageValue
 
@@ -104,7 +104,8 @@ def _sets(evidence: Evidence, recommended: str | None) -> Section:
         "sets",
         "Every held-out set",
         "Measured through each artifact's own runtime, on texts that nothing was trained or chosen on. Kept is the "
-        "artifact's metric over the teacher's on the same texts; a flip is a text whose top class is another one.",
+        "artifact's metric over the teacher's on the same texts. Two models agree on a text by this: "
+        f"{benchmark.agreement_name}; a flip is a text on which they do not.",
         (),
         tuple(shown),
         (benchmark.folder.name,),
@@ -144,9 +145,9 @@ def _quantization(evidence: Evidence) -> Section:
     blocks: list[Table] = []
     reasons = []
     for method, model in evidence.quantized.items():
-        blocks += [quantization.rungs(model)] if model.rungs else []
+        blocks += [quantization.rungs(model, evidence.benchmark)] if model.rungs else []
         blocks += [background.schemes(model)]
-        blocks += [quantization.sensitivity(model)] if model.sensitivity else []
+        blocks += [quantization.sensitivity(model, evidence.benchmark)] if model.sensitivity else []
         blocks += [background.tensors(model)]
         used = "a reduced range of codes" if model.reduced_range else "the full range of codes"
         reasons.append(f"{method} uses {used}: {model.reduced_range_reason.rstrip('.')}.")
@@ -168,10 +169,11 @@ def _parity(evidence: Evidence) -> Section:
 
 def _corpus(evidence: Evidence) -> Section:
     corpus = evidence.corpus
-    lead = (
-        f"{len(corpus.labels)} labels: {', '.join(corpus.labels)}. Nearly the same text means: "
-        f"{corpus.near_duplicate_rule.rstrip('.')}."
-    )
+    named = f"{len(corpus.labels)} labels: {', '.join(corpus.labels)}" if corpus.labels else "No labels"
+    lead = f"{named}. Nearly the same text means: {corpus.near_duplicate_rule.rstrip('.')}."
+    searched = {split_title(name): split.documents for name, split in corpus.splits.items() if split.documents}
+    for name, documents in searched.items():
+        lead += f" {name.capitalize()} holds {count(documents)} documents to search among; its other rows are queries."
     shown = [background.splits(corpus), background.overlaps(corpus)]
     if corpus.augmentation is not None:
         shown.append(background.augmentation(corpus.augmentation))
@@ -206,7 +208,7 @@ def _loading(evidence: Evidence, recommended: str | None) -> list[Section]:
             f"In the artifact's folder ({artifact.root}), with onnxruntime and tokenizers alone. "
             f"{loading.shipping(artifact, variant)}",
             (),
-            (Code(loading.lines(variant)),),
+            (Code(loading.lines(variant, evidence.recipe.task.kind)),),
             (artifact.folder.name,),
         )
         for artifact, variant in found

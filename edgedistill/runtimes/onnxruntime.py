@@ -34,19 +34,22 @@ class OnnxModel:
         self._session = ort.InferenceSession(str(self._model_file), settings, providers=["CPUExecutionProvider"])
         self._inputs = {given.name for given in self._session.get_inputs()}
         self._tokenizer = FileTokenizer(root)
-        id2label = json.loads((root / "config.json").read_text(encoding="utf-8"))["id2label"]
-        self.labels = tuple(id2label[str(i)] for i in range(len(id2label)))
+        self._output = self._session.get_outputs()[0].name
+        names = json.loads((root / "config.json").read_text(encoding="utf-8")).get("id2label", {})
+        self.labels = tuple(names[str(i)] for i in range(len(names))) if self._output == "logits" else ()
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Return input_ids and attention_mask, each (batch, tokens) int64, padded to the longest text."""
         return self._tokenizer.encode(texts)
 
     def run(self, encoded: Encoded) -> np.ndarray:
-        """Return logits, (batch, classes) float32."""
-        logits: np.ndarray = self._session.run(
-            ["logits"], {name: array for name, array in encoded.items() if name in self._inputs}
-        )[0]
-        return logits
+        """Return logits, (batch, classes) float32, or sentence vectors, (batch, width)."""
+        outputs: np.ndarray = self._session.run([self._output], self._read(encoded))[0]
+        return outputs
+
+    def _read(self, encoded: Encoded) -> dict[str, np.ndarray]:
+        """Return what the graph reads of an encoded text."""
+        return {name: array for name, array in encoded.items() if name in self._inputs}
 
     def kernels(self) -> dict[str, int]:
         """Return operator types with their counts, as a profiled run of this session's own graph executed them.
@@ -63,8 +66,7 @@ class OnnxModel:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(folder) / "profile")
             session = ort.InferenceSession(str(self._model_file), settings, providers=["CPUExecutionProvider"])
-            encoded = self.encode(["one text"])
-            session.run(["logits"], {name: array for name, array in encoded.items() if name in self._inputs})
+            session.run([self._output], self._read(self.encode(["one text"])))
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         ran = [event["args"] for event in events if event.get("cat") == "Node" and "op_name" in event["args"]]
         return dict(sorted(Counter(_kernel(node) for node in ran).items()))

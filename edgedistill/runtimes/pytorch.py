@@ -8,10 +8,16 @@ import numpy as np
 import torch
 import transformers
 
-from edgedistill.models.load import load_classifier, load_tokenizer
+from edgedistill.models.load import load_model, load_tokenizer
 from edgedistill.runtimes._model import Encoded
 
-for name in ("AutoModelForSequenceClassification", "AutoTokenizer", "PreTrainedModel", "PreTrainedTokenizerFast"):
+for name in (
+    "AutoModel",
+    "AutoModelForSequenceClassification",
+    "AutoTokenizer",
+    "PreTrainedModel",
+    "PreTrainedTokenizerFast",
+):
     getattr(transformers, name)  # it imports its parts when first asked for: now, so that loading does not pay for it
 
 
@@ -20,7 +26,7 @@ class TorchModel:
 
     def __init__(self, root: Path, *, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._model = load_classifier(root, attention=None)
+        self._model = load_model(root, attention=None)
         self._tokenizer = load_tokenizer(root)
         self.labels = self._model.labels
 
@@ -30,12 +36,12 @@ class TorchModel:
         return {name: encoded[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
 
     def run(self, encoded: Encoded) -> np.ndarray:
-        """Return logits, (batch, classes) float32."""
+        """Return logits, (batch, classes) float32, or sentence vectors, (batch, width)."""
         with torch.inference_mode():
-            logits: torch.Tensor = self._model(
+            outputs: torch.Tensor = self._model(
                 torch.from_numpy(encoded["input_ids"]), torch.from_numpy(encoded["attention_mask"])
             )
-        return logits.float().numpy()
+        return outputs.float().numpy()
 
     def kernels(self) -> dict[str, int]:
         """Return module types with their counts; eager PyTorch runs them as they are."""

@@ -17,7 +17,6 @@ class Options(TaskOptions):
         examples=[["negative", "positive"]],
         description="In the order of the logits; left out, the teacher's or the data's, sorted.",
     )
-    max_length: int = Field(128, ge=4, le=8192, description="Tokens of the longest input; longer texts are cut.")
 
     @field_validator("labels")
     @classmethod
@@ -38,14 +37,54 @@ class Options(TaskOptions):
 
     METRIC: ClassVar[str] = "accuracy"
     PIPELINE_TAG: ClassVar[str] = "text-classification"
+    LABELLED: ClassVar[bool] = True
+    OUTPUT: ClassVar[str] = "logits"
+    AGREEMENT: ClassVar[str] = "same top class"
+    DIVERGENCE: ClassVar[str] = "KL, nats"
 
 
-def correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return which items are right, (rows,) bool: the largest logit stands at the gold label.
+def gold(labels: np.ndarray, teacher: np.ndarray) -> np.ndarray:  # noqa: ARG001 - other tasks ask the teacher
+    """Return the labels themselves, (rows,) int64; -1 where there is none."""
+    return labels
+
+
+def right(outputs: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """Return which rows with a gold label are right, (rows with gold,) bool: the largest logit stands at the label.
 
     Args:
-        logits: (rows, classes) float.
-        labels: (rows,) int, each an index of a class; rows without a label must be left out before.
+        outputs: (rows, classes) float.
+        gold: (rows,) int, each an index of a class, or -1.
     """
-    right: np.ndarray = logits.argmax(axis=1) == labels
-    return right
+    known = gold >= 0
+    found: np.ndarray = outputs[known].argmax(axis=1) == gold[known]
+    return found
+
+
+def agree(reference: np.ndarray, outputs: np.ndarray, gold: np.ndarray) -> np.ndarray:  # noqa: ARG001 - needs none
+    """Return which rows have the reference's top class, (rows,) bool.
+
+    Args:
+        reference: (rows, classes) float.
+        outputs: (rows, classes) float.
+        gold: not read.
+    """
+    same: np.ndarray = outputs.argmax(axis=1) == reference.argmax(axis=1)
+    return same
+
+
+def divergence(reference: np.ndarray, outputs: np.ndarray) -> float:
+    """Return the mean of KL(reference || outputs) over rows, in nats; zero exactly where all probabilities are equal.
+
+    Args:
+        reference: (rows, classes) float, finite.
+        outputs: (rows, classes) float, finite.
+    """
+    before, after = _log_softmax(reference), _log_softmax(outputs)
+    return max(float((np.exp(before) * (before - after)).sum(axis=1).mean()), 0.0)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the classes' probabilities, (rows, classes) float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    logarithms: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logarithms

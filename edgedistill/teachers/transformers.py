@@ -38,7 +38,7 @@ class Options(TeacherOptions):
         None, examples=[{"epochs": 3}], description="Train a head for the task's labels on the gold labels."
     )
 
-    SIGNALS: ClassVar[frozenset[str]] = frozenset({"labels", "logits"})
+    SIGNALS: ClassVar[frozenset[str]] = frozenset({"labels", "logits", "embeddings"})
     TOKEN_TABLE: ClassVar[bool] = True
 
 
@@ -66,10 +66,10 @@ def labels_of(options: Options, base: Path, cache: Path) -> tuple[str, ...] | No
 
 
 def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Path) -> Teacher:
-    """Return the teacher, ready to answer for exactly the corpus' labels.
+    """Return the teacher, ready to answer for exactly the corpus' labels; without any, with sentence vectors.
 
     Args:
-        task: options of text_classification; its max_length cuts the texts.
+        task: its options; max_length cuts the texts.
         base: the folder that relative paths start from.
         folder: of this stage; the checkpoint goes to `checkpoint/`, what it was before fitting to `base/`.
 
@@ -80,7 +80,7 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
     import torch
 
     from edgedistill.files import sha256_of_tree
-    from edgedistill.models.load import load_encoder_with_new_head, load_tokenizer
+    from edgedistill.models.load import load_embedder, load_encoder_with_new_head, load_tokenizer
     from edgedistill.models.resolve import copy_checkpoint, describe, resolve
 
     progress = folder / "progress"
@@ -90,7 +90,7 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
     tokenizer.model_max_length = task.max_length
     fitted: Training | None = None
     if options.fit is None:
-        model = _with_known_labels(source, corpus.labels)
+        model = _with_known_labels(source, corpus.labels) if corpus.labels else load_embedder(source, task.pooling)
     else:
         torch.manual_seed(options.fit.seed)
         model = load_encoder_with_new_head(source, corpus.labels)
@@ -104,7 +104,7 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
     tokenizer.save_pretrained(checkpoint)
     for text in [*source.glob("LICEN[SC]E*"), *source.glob("NOTICE*")]:
         shutil.copyfile(text, checkpoint / text.name)
-    weights = sorted(checkpoint.glob("*.safetensors"))
+    weights = sorted(checkpoint.rglob("*.safetensors"))
     return Teacher(
         kind=options.kind,
         source=describe(options.model),
@@ -125,9 +125,9 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
 
 
 def _with_known_labels(source: Path, labels: tuple[str, ...]) -> Any:
-    from edgedistill.models.load import load_classifier
+    from edgedistill.models.load import load_model
 
-    model = load_classifier(source)
+    model = load_model(source)
     if model.labels != labels:
         raise ModelError(
             f"the teacher's labels are {list(model.labels)}, the corpus' are {list(labels)}; "
@@ -189,7 +189,7 @@ def _fit(model: Any, tokenizer: Any, options: FitOptions, max_length: int, corpu
     texts, held_out_texts = texts_of(corpus, "train", labelled=True), texts_of(corpus, "validation")
     rows = tokenize(tokenizer, texts, max_length, progress / "ids.npy", progress / "offsets.npy")
     held_out = tokenize(tokenizer, held_out_texts, max_length, progress / "v_ids.npy", progress / "v_offsets.npy")
-    objective = GoldLabels(labels[known], held_out, held_out_labels, len(corpus.labels))
+    objective = GoldLabels(labels[known], held_out, held_out_labels)
     trained = train(model, rows, objective, options, progress / "training", "fitting the teacher")
     for parameter in model.parameters():
         parameter.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""A model's logits and metric on the held-out splits, written where benchmark and report find them."""
+"""What a model says of the held-out splits, and its metric, written where benchmark and report find them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from edgedistill.statistics import accuracy
+from edgedistill.tasks._task import task_of
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Evaluation, Signals
 
@@ -17,22 +18,21 @@ def evaluate(
     folder: Path,
     name: str = "evaluation",
 ) -> Evaluation:
-    """Write `<name>/<split>.npy` below `folder` for each split, and measure accuracy on its labelled rows.
+    """Write `<name>/<split>.npy` below `folder` for each split, and measure its rows that have gold.
 
     Args:
-        answer: split name -> logits, (rows, classes) float32.
-        signals: hold the gold labels; -1 rows are not measured.
+        answer: split name -> outputs, (rows, width) float32.
+        signals: hold the gold, and name the task.
         splits: names of the held-out splits.
         folder: of the stage; the files' names are relative to it.
         name: of the subfolder.
     """
     (folder / name).mkdir(exist_ok=True)
-    files, metrics = {}, {}
+    files, metrics, task = {}, {}, task_of(signals.task)
     for split in splits:
-        logits, labels = answer(split), SplitSignals(signals, split).labels
+        outputs, gold = answer(split), SplitSignals(signals, split).labels
         files[split] = f"{name}/{split}.npy"
-        np.save(folder / files[split], logits)
-        known = labels >= 0
-        if known.any():
-            metrics[split] = accuracy(logits[known].argmax(axis=1) == labels[known])
-    return Evaluation(logits=files, metrics=metrics)
+        np.save(folder / files[split], outputs)
+        if (gold >= 0).any():
+            metrics[split] = accuracy(task.right(outputs, gold))
+    return Evaluation(outputs=files, metrics=metrics)

@@ -33,8 +33,10 @@ CHECKPOINT_EVERY_S = 20.0
 class Objective(Protocol):
     """What is minimised, and what tells a better epoch from a worse one."""
 
-    def loss(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        """Return a scalar for the logits, (batch, classes), of these training rows."""
+    views: int  # how often each row stands in a batch, each time under other dropout
+
+    def loss(self, said: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        """Return a scalar for what the model says, (views * batch, width), of these training rows."""
 
     def validate(self, model: Any) -> tuple[float, float]:
         """Return loss (lower is better) and metric (higher is better) on the validation split."""
@@ -57,7 +59,7 @@ def train(
     """Train `model` in place and leave it with the weights of its best validation epoch, on the CPU.
 
     Args:
-        model: maps ids and mask, both (batch, tokens) int64, to logits, (batch, classes).
+        model: maps ids and mask, both (batch, tokens) int64, to logits or vectors, (batch, width).
         rows: the training rows; `objective` knows their targets by row number.
         progress: folder for the checkpoint and the best weights; the same folder resumes.
         what: said beside the progress bar.
@@ -147,10 +149,11 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate_at(step, steps, options)
     model.train()
+    batch = np.tile(batch, objective.views)
     ids, mask = rows.padded(batch)
     with accelerator.autocast():
-        logits = model(torch.from_numpy(ids).to(accelerator.device), torch.from_numpy(mask).to(accelerator.device))
-    loss = objective.loss(logits.float(), batch)
+        said = model(torch.from_numpy(ids).to(accelerator.device), torch.from_numpy(mask).to(accelerator.device))
+    loss = objective.loss(said.float(), batch)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise TrainingError(

@@ -32,4 +32,23 @@ class SplitSignals:
             raise StageError(f"the student reads {len(self.rows)} rows of {name}, and the teacher read {split.rows}")
         self.row_hashes: np.ndarray = np.load(signals.path(split.row_hashes), mmap_mode="r")  # (rows,) S16
         self.labels: np.ndarray = np.load(signals.path(split.labels), mmap_mode="r")  # (rows,) int64, -1 without gold
-        self.logits: np.ndarray = np.load(signals.path(split.logits), mmap_mode="r")  # (rows, classes) float32
+        self.outputs: np.ndarray = np.load(signals.path(split.outputs), mmap_mode="r")  # (rows, width) float32
+        self.projection = projection_of(signals)
+
+    def targets(self, rows: np.ndarray) -> np.ndarray:
+        """Return what the student is to say of these rows, (rows, width) float32: the teacher's words, turned."""
+        said = np.asarray(self.outputs[rows])
+        return said if self.projection is None else turned(said, self.projection)
+
+
+def projection_of(signals: Signals) -> np.ndarray | None:
+    """Return how the teacher's vectors are turned for the student, (teacher's width, width); None: not at all."""
+    return None if signals.projection is None else np.load(signals.path(signals.projection))
+
+
+def turned(vectors: np.ndarray, projection: np.ndarray) -> np.ndarray:
+    """Return vectors along other directions, each as long as it was: fewer directions make none shorter."""
+    short: np.ndarray = vectors @ projection
+    lengths = [np.linalg.norm(each, axis=1, keepdims=True) for each in (vectors, short)]
+    scaled: np.ndarray = short * (lengths[0] / np.where(lengths[1] == 0, 1, lengths[1]))
+    return scaled

@@ -23,7 +23,7 @@ def _known_signals() -> frozenset[str]:
 
 
 def given(seed: int = 0, scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return student logits, teacher logits and labels of one batch."""
+    """Return what the student and the teacher say, and labels, of one batch."""
     random = torch.Generator().manual_seed(seed)
     student, teacher = (scale * torch.randn(ROWS, CLASSES, generator=random) for _ in range(2))
     return student, teacher, torch.randint(0, CLASSES, (ROWS,), generator=random)
@@ -39,16 +39,21 @@ def shape_faults(module: Any, name: str) -> list[str]:
         found.append("Options is a LossOptions that says whether it is a divergence")
     if not options.NEEDS or options.NEEDS - _known_signals():
         found.append("it needs something, and only what a teacher or the data can give")
-    if list(inspect.signature(module.loss).parameters) != ["options", "student_logits", "teacher_logits", "labels"]:
-        found.append("loss takes options, student_logits, teacher_logits, labels")
+    if list(inspect.signature(module.loss).parameters) != ["options", "student", "teacher", "labels"]:
+        found.append("loss takes options, student, teacher, labels")
     if not module.__doc__:
         found.append("its first line says what it is")
     return found
 
 
+def alike(outputs: torch.Tensor, needs: frozenset[str]) -> torch.Tensor:
+    """Return other numbers that mean the same: logits with a constant added; a vector is what it is."""
+    return outputs if "embeddings" in needs else outputs + 7.0
+
+
 def faults(module: Any, options: Any) -> list[str]:
     """Return what is wrong with what a loss computes."""
-    found = []
+    found, needs = [], module.Options.NEEDS
     student, teacher, labels = given()
     student.requires_grad_()
     teacher.requires_grad_()
@@ -61,7 +66,8 @@ def faults(module: Any, options: Any) -> list[str]:
     if teacher.grad is not None and teacher.grad.any():
         found.append("no gradient reaches the teacher")
     with torch.no_grad():
-        shifted = [module.loss(options, student + a, teacher + b, labels) for a, b in ((7.0, 0.0), (0.0, -7.0))]
+        others = ((alike(student, needs), teacher), (student, alike(teacher, needs)))
+        shifted = [module.loss(options, *other, labels) for other in others]
         order = torch.randperm(ROWS)
         shuffled = module.loss(options, student[order], teacher[order], labels[order])
         twice = module.loss(options, *(torch.cat([part, part]) for part in (student, teacher, labels)))
@@ -150,7 +156,7 @@ def test_every_loss_reads_only_what_it_says_it_needs(name: str) -> None:
     value = module.loss(options, student, teacher, labels)
     without_teacher = module.loss(options, student, torch.zeros_like(teacher), labels)
     without_gold = module.loss(options, student, teacher, torch.full_like(labels, -1))
-    assert torch.equal(value, without_teacher) == ("logits" not in module.Options.NEEDS)
+    assert torch.equal(value, without_teacher) == (not {"logits", "embeddings"} & module.Options.NEEDS)
     assert torch.equal(value, without_gold) == ("gold" not in module.Options.NEEDS)
 
 
@@ -159,7 +165,7 @@ def test_every_loss_reads_only_what_it_says_it_needs(name: str) -> None:
 def test_every_divergence_is_zero_for_equals_alone(name: str, seed: int) -> None:
     module, options = loaded(name)
     student, teacher, labels = given(seed)
-    assert abs(float(module.loss(options, teacher + 3.0, teacher, labels))) < 1e-6
+    assert abs(float(module.loss(options, alike(teacher, module.Options.NEEDS), teacher, labels))) < 1e-6
     near = teacher + 1e-2 * torch.randn(teacher.shape, generator=torch.Generator().manual_seed(seed))
     assert (
         0 < float(module.loss(options, near, teacher, labels)) < float(module.loss(options, student, teacher, labels))

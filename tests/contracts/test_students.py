@@ -12,7 +12,7 @@ from tiny_models import ARCHITECTURES, write_model
 
 from edgedistill import registry
 from edgedistill.models.config_json import read_config
-from edgedistill.models.load import load_classifier
+from edgedistill.models.load import load_model
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
 
@@ -103,7 +103,7 @@ def faults(made: Any, saved: Path) -> list[str]:
     with torch.no_grad():
         logits = student.eval()(IDS, MASK)
         student.save(saved)
-        reloaded = load_classifier(saved)
+        reloaded = load_model(saved)
         if reloaded.labels != student.labels or not torch.equal(reloaded(IDS, MASK), logits):
             found.append("its checkpoint computes what it computes")
         if not torch.allclose(logits[2:], student(IDS[2:, :2], MASK[2:, :2]), atol=1e-5):

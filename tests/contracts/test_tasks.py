@@ -21,8 +21,8 @@ def complaints(module: Any, name: str) -> list[str]:
         found.append("the file's name is the recipe's word")
     if not getattr(options, "METRIC", "").isidentifier() or not getattr(options, "PIPELINE_TAG", ""):
         found.append("it names its metric in one word, and the tag under which model hubs know it")
-    if list(inspect.signature(module.correct).parameters) != ["logits", "labels"]:
-        found.append("correct takes logits and labels")
+    if list(inspect.signature(module.right).parameters) != ["outputs", "gold"]:
+        found.append("right takes outputs and gold")
     if not module.__doc__:
         found.append("its first line says what it is")
     return found
@@ -38,7 +38,7 @@ def test_a_module_of_another_shape_is_rejected() -> None:
         kind: Literal["other"]
         METRIC: ClassVar[str] = "top-1"
 
-    assert len(complaints(SimpleNamespace(Options=Options, correct=lambda x: x, __doc__=""), "mine")) == 4
+    assert len(complaints(SimpleNamespace(Options=Options, right=lambda x: x, __doc__=""), "mine")) == 4
 
 
 @pytest.mark.parametrize("name", registry.names(TASKS))
@@ -54,11 +54,11 @@ def test_an_item_is_right_where_its_largest_logit_stands_at_its_label() -> None:
     task = registry.load(TASKS, "text_classification")
     random = np.random.default_rng(0)
     logits, labels = random.normal(size=(100, 4)), random.integers(0, 4, 100)
-    found = task.correct(logits, labels)
+    found = task.right(logits, labels)
     assert found.dtype == bool
     assert found.mean() == accuracy_score(labels, logits.argmax(axis=1))
-    assert task.correct(np.eye(4), np.arange(4)).all()
-    assert not task.correct(-np.eye(4), np.arange(4)).any()
+    assert task.right(np.eye(4), np.arange(4)).all()
+    assert not task.right(-np.eye(4), np.arange(4)).any()
 
 
 @pytest.mark.parametrize("wrong", [{"labels": ["only"]}, {"max_length": 3}, {"max_length": 10_000}, {"label": ["a"]}])

@@ -14,18 +14,19 @@ class Options(LossOptions):
     loss: Literal["cross_entropy"]
 
     NEEDS: ClassVar[frozenset[str]] = frozenset({"gold"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
     DIVERGENCE: ClassVar[bool] = False  # equal logits do not make it zero: it compares with labels, not with a teacher
 
 
-def loss(options: Options, student_logits: "Tensor", teacher_logits: "Tensor", labels: "Tensor") -> "Tensor":
+def loss(options: Options, student: "Tensor", teacher: "Tensor", labels: "Tensor") -> "Tensor":
     """Return the mean negative log-probability of the gold label over the labelled rows.
 
     A batch without any labelled row gives a zero that carries no gradient to any logit.
 
     Args:
         options: `weight` is not applied here.
-        student_logits: (batch, classes), finite, float32; gradients flow into it.
-        teacher_logits: (batch, classes); not read.
+        student: logits, (batch, classes), finite, float32; gradients flow into it.
+        teacher: (batch, classes); not read.
         labels: (batch,) int64; -1 where the row has no label.
 
     Returns:
@@ -36,8 +37,8 @@ def loss(options: Options, student_logits: "Tensor", teacher_logits: "Tensor", l
     """
     import torch.nn.functional as F
 
-    if len(student_logits) == 0:
+    if len(student) == 0:
         raise ValueError("no row is left to learn from: the batch is empty")
     if not bool((labels >= 0).any()):
-        return student_logits.sum() * 0.0
-    return F.cross_entropy(student_logits, labels, ignore_index=-1)
+        return student.sum() * 0.0
+    return F.cross_entropy(student, labels, ignore_index=-1)

@@ -23,18 +23,19 @@ class Options(LossOptions):
     )
 
     NEEDS: ClassVar[frozenset[str]] = frozenset({"logits"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
     DIVERGENCE: ClassVar[bool] = True
 
 
-def loss(options: Options, student_logits: "Tensor", teacher_logits: "Tensor", labels: "Tensor") -> "Tensor":
+def loss(options: Options, student: "Tensor", teacher: "Tensor", labels: "Tensor") -> "Tensor":
     """Return the mean of KL(teacher || student) over the rows.
 
     Zero exactly when both give the same distribution for every row.
 
     Args:
         options: `weight` is not applied here.
-        student_logits: (batch, classes), finite, float32; gradients flow into it.
-        teacher_logits: (batch, classes), finite, float32; no gradient flows into it.
+        student: logits, (batch, classes), finite, float32; gradients flow into it.
+        teacher: logits, (batch, classes), finite, float32; no gradient flows into it.
         labels: (batch,) int64; not read.
 
     Returns:
@@ -46,8 +47,8 @@ def loss(options: Options, student_logits: "Tensor", teacher_logits: "Tensor", l
     """
     import torch.nn.functional as F
 
-    if len(student_logits) == 0:
+    if len(student) == 0:
         raise ValueError("no row is left to learn from: the batch is empty")
-    teacher = F.log_softmax(teacher_logits.detach() / options.temperature, dim=-1)
-    student = F.log_softmax(student_logits / options.temperature, dim=-1)
-    return options.temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    wanted = F.log_softmax(teacher.detach() / options.temperature, dim=-1)
+    said = F.log_softmax(student / options.temperature, dim=-1)
+    return options.temperature**2 * F.kl_div(said, wanted, reduction="batchmean", log_target=True)

@@ -61,8 +61,8 @@ def write(model: Any, file: Path, exporter: str, options: Options, metadata: Map
     """Write `model` to `file` with one exporter; every number stays what it is.
 
     Args:
-        model: maps ids and mask, both (batch, tokens) int64, to logits, (batch, classes); batch and tokens are
-            free in the file.
+        model: maps ids and mask, both (batch, tokens) int64, to logits or vectors, (batch, width), as its OUTPUT
+            says; batch and tokens are free in the file.
         metadata: goes into the file's metadata_props.
 
     Returns:
@@ -131,7 +131,8 @@ def _write_torchscript(model: Any, file: Path, opset: int) -> None:
         warnings.simplefilter("ignore")  # "deprecated", and tracer warnings that the parity check answers
         torch.onnx.export(
             model, _example(), file, dynamo=False, opset_version=opset, input_names=["input_ids", "attention_mask"],
-            output_names=["logits"], dynamic_axes={"input_ids": free, "attention_mask": free, "logits": {0: "batch"}},
+            output_names=[model.OUTPUT],
+            dynamic_axes={"input_ids": free, "attention_mask": free, model.OUTPUT: {0: "batch"}},
             do_constant_folding=_may_fold(model),
         )  # fmt: skip
 
@@ -150,7 +151,7 @@ def _write_dynamo(model: Any, file: Path, opset: int) -> None:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model, _example(), file, dynamo=True, opset_version=opset, input_names=["input_ids", "attention_mask"],
-            output_names=["logits"], dynamic_shapes=(free, free), custom_translation_table=translations(),
+            output_names=[model.OUTPUT], dynamic_shapes=(free, free), custom_translation_table=translations(),
             external_data=False, verbose=False, optimize=_may_fold(model),
         )  # fmt: skip
 

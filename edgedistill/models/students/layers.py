@@ -27,7 +27,7 @@ class Options(StudentOptions):
         description="How many, spread evenly with the first and the last among them; or which, counted from 0.",
     )
 
-    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification", "sentence_embedding"})
 
 
 def chosen(options: Options, available: int) -> tuple[int, ...]:
@@ -54,24 +54,25 @@ def chosen(options: Options, available: int) -> tuple[int, ...]:
 
 
 def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path) -> Any:
-    """Return a classifier with the teacher's embeddings and head, and the chosen layers between them.
+    """Return the teacher's embeddings, the chosen layers, and what follows them: its head, or how it pools.
 
     Args:
         teacher: the checkpoint to take the weights from.
-        labels: class names; a checkpoint without a head for them gets a new one, so seed torch before.
+        labels: class names; a checkpoint without a head for them gets a new one, so seed torch before. Empty for a
+            sentence embedder.
         folder: unused; other kinds of student keep half-finished work there.
 
     Raises:
         ModelError: the layers do not exist, or the architecture does not keep them in a list of its own.
     """
-    from edgedistill.models.classifier import TransformerClassifier
-    from edgedistill.models.config_json import STATIC, has_head, read_config
-    from edgedistill.models.load import load_classifier, load_encoder_with_new_head
+    from edgedistill.models.config_json import STATIC, STATIC_EMBEDDER, has_head, read_config
+    from edgedistill.models.load import load_encoder_with_new_head, load_model
 
     written = read_config(teacher)
-    if STATIC in (written.get("architectures") or []):
+    if {STATIC, STATIC_EMBEDDER} & set(written.get("architectures") or []):
         raise ModelError(f"{teacher} has no layers to keep; choose student.kind: static")
-    model: Any = load_classifier(teacher) if has_head(written) else load_encoder_with_new_head(teacher, labels)
+    as_it_is = has_head(written) or not labels
+    model: Any = load_model(teacher) if as_it_is else load_encoder_with_new_head(teacher, labels)
     full = model.model
     available = full.config.num_hidden_layers
     keep = chosen(options, available)
@@ -80,10 +81,10 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
     for key, value in vars(full.config).items():  # per-layer lists, such as layer_types, shrink with the layers
         if isinstance(value, list) and len(value) == available and key != "architectures":
             setattr(config, key, [value[i] for i in keep])
-    small = type(full)(config)
-    small.set_input_embeddings(full.get_input_embeddings())  # which may be factorised
-    small.load_state_dict(_renumbered(full.state_dict(), _list_name(full, available), keep))
-    return TransformerClassifier(small)
+    small = model.around(type(full)(config))
+    small.replace_token_table(model.token_table)  # which may be factorised
+    small.model.load_state_dict(_renumbered(full.state_dict(), _list_name(full, available), keep))
+    return small
 
 
 def anatomy(options: Options, config: Mapping[str, Any], classes: int, tokens: int) -> Anatomy:

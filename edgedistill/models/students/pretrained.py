@@ -28,11 +28,13 @@ class Options(StudentOptions):
         examples=["Apache-2.0"], description="SPDX id of the licence that the checkpoint is under; goes into NOTICE."
     )
 
-    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification", "sentence_embedding"})
 
 
 def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path) -> Any:
     """Return the checkpoint as a classifier: with its own head where that has these labels, else with a new one.
+
+    Without labels it is a sentence embedder, which pools as its own folder says, else by the mean.
 
     Args:
         teacher: here the student's own checkpoint, which the stage before has fetched.
@@ -40,11 +42,15 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
         folder: unused; other kinds of student keep half-finished work there.
     """
     from edgedistill.models.config_json import has_head, labels_in, read_config
-    from edgedistill.models.load import load_classifier, load_encoder_with_new_head, load_tokenizer
+    from edgedistill.models.load import load_embedder, load_encoder_with_new_head, load_model, load_tokenizer
+    from edgedistill.models.sentence_transformers import is_there
 
     written = read_config(teacher)
-    if has_head(written) and labels_in(written) == labels:
-        student: Any = load_classifier(teacher)
+    student: Any
+    if not labels:
+        student = load_embedder(teacher, None if is_there(teacher) else "mean")
+    elif has_head(written) and labels_in(written) == labels:
+        student = load_model(teacher)
     else:
         student = load_encoder_with_new_head(teacher, labels)
     if student.model.config.pad_token_id is None:  # by which decoders find the end of a text in a batch

@@ -44,7 +44,7 @@ class Options(StudentOptions):
     )
     intermediate_size: int | None = Field(None, ge=1, description="Neurons in each layer's feed-forward part.")
 
-    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification", "sentence_embedding"})
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
@@ -54,17 +54,17 @@ class Options(StudentOptions):
 
 
 def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path) -> Any:
-    """Return a classifier of the chosen sizes, its weights cut out of the teacher's; with the teacher's, those.
+    """Return a model of the chosen sizes, its weights cut out of the teacher's; with the teacher's, those.
 
     Args:
         teacher: the checkpoint to take the weights from.
-        labels: class names; a checkpoint without a head gets a new one for them, so seed torch before.
+        labels: class names; a checkpoint without a head gets a new one for them, so seed torch before. Empty for a
+            sentence embedder.
         folder: where the directions to keep are noted while the stage is unfinished.
 
     Raises:
         ModelError: the teacher is smaller than that, or of an architecture that is not known here.
     """
-    from edgedistill.models.classifier import TransformerClassifier
     from edgedistill.models.config_json import read_config
     from edgedistill.models.cut_encoder import CutEncoder
     from edgedistill.models.factorised import FactorisedEmbedding
@@ -83,10 +83,12 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
         basis = whole_basis(after.hidden_size)
     config = deepcopy(cut.model.config)
     config.update(names.changed(written, after))
-    small = type(cut.model)(config)
-    parts = CutEncoder(cut.model.state_dict(), names, before, after, basis)
-    small.load_state_dict(parts.state(config.num_hidden_layers))
-    return TransformerClassifier(small)
+    small = cut.around(type(cut.model)(config))
+    parts = CutEncoder(cut.model.state_dict(), names if labels else names.without_head(), before, after, basis)
+    small.model.load_state_dict(parts.state(config.num_hidden_layers))
+    if not labels and small.width < cut.width:  # the teacher's directions again, as far as they were kept
+        small.project(basis.matrix if cut.dense is None else cut.dense.weight @ basis.matrix)
+    return small
 
 
 def anatomy(options: Options, config: Mapping[str, Any], classes: int, tokens: int) -> Anatomy:

@@ -1,0 +1,95 @@
+"""Baselines: cheap models that a student must beat to be worth anything, on the same splits."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from edgedistill.corpus.read import batches, labels_of, texts_of
+from edgedistill.progress import say
+from edgedistill.training.evaluate import evaluate
+from edgedistill.training.signals import SplitSignals
+from edgedistill.values import Baseline, Corpus, Signals
+
+TFIDF_STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
+TFIDF_ROWS = 100_000  # labelled rows at most: each brings new word pairs, and a cheap baseline may not cost gigabytes
+TFIDF_WORDS = 4096  # most of the vectors that search compares: they are kept whole
+
+
+def baselines(corpus: Corpus, signals: Signals, folder: Path) -> tuple[Baseline, ...]:
+    """Return what there is to compare with; files go below `folder`."""
+    if not corpus.labels:
+        return (_tfidf_search(corpus, signals, folder),)
+    return (_majority(corpus, signals, folder), _tfidf_linear(corpus, signals, folder))
+
+
+def _tfidf_search(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:
+    """TF-IDF of words: how search finds a text that shares rare words with the query, without any model."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    say("  control: TF-IDF")
+    words: dict[str, int] = {}
+
+    def searched(name: str) -> Iterator[str]:
+        gold = SplitSignals(signals, name).labels
+        documents = gold < 0 if (gold < 0).any() else np.ones(len(gold), dtype=bool)
+        return (text for text, is_one in zip(texts_of(corpus, name), documents, strict=True) if is_one)
+
+    def answer(name: str) -> np.ndarray:
+        vectorizer = TfidfVectorizer(sublinear_tf=True, max_features=TFIDF_WORDS, dtype=np.float32)
+        vectorizer.fit(searched(name))
+        words[name] = len(vectorizer.vocabulary_)
+        vectors: np.ndarray = vectorizer.transform(texts_of(corpus, name)).toarray()
+        return vectors
+
+    evaluation = evaluate(answer, signals, corpus.evaluation_splits, folder, "tfidf")
+    told = ", ".join(f"{count} on {name}" for name, count in words.items())
+    description = f"cosine of TF-IDF, the most frequent words of what is searched among: {told}"
+    return Baseline(name="tfidf_search", description=description, evaluation=evaluation)
+
+
+def _tfidf_linear(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:
+    """TF-IDF of words and word pairs under logistic regression, its strength chosen on validation."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    say("  control: TF-IDF and a linear model")
+    labels, validation_labels = labels_of(corpus, "train"), labels_of(corpus, "validation")
+    known, judged = labels[labels >= 0], validation_labels >= 0
+    gold = known[:TFIDF_ROWS]  # a corpus lies in the order of a hash: its first rows are a sample that no file decides
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    features = vectorizer.fit_transform(islice(texts_of(corpus, "train", labelled=True), len(gold)))
+    held_out = vectorizer.transform(texts_of(corpus, "validation"))
+    models = [LogisticRegression(C=strength, max_iter=1000).fit(features, gold) for strength in TFIDF_STRENGTHS]
+    best = max(models, key=lambda model: (model.predict(held_out)[judged] == validation_labels[judged]).mean())
+
+    def answer(name: str) -> np.ndarray:
+        logits = np.full((corpus.splits[name].rows, len(corpus.labels)), -30.0, dtype=np.float32)
+        start = 0
+        for batch in batches(corpus, name, "text"):
+            said = best.predict_log_proba(vectorizer.transform(batch["text"].to_pylist()))
+            logits[start : start + len(said), best.classes_] = said
+            start += len(said)
+        return logits
+
+    evaluation = evaluate(answer, signals, corpus.evaluation_splits, folder, "tfidf")
+    description = (
+        f"TF-IDF (1,2)-grams, logistic regression, C={best.C:g} chosen on validation, {features.shape[1]} features"
+    )
+    if len(gold) < len(known):
+        description += f", fitted on {len(gold)} of {len(known)} labelled rows, drawn by hash"
+    return Baseline(name="tfidf_linear", description=description, evaluation=evaluation)
+
+
+def _majority(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:
+    """The training rows' most frequent class, always."""
+    train_labels = SplitSignals(signals, "train").labels
+    counts = np.bincount(train_labels[train_labels >= 0], minlength=len(corpus.labels))
+
+    def answer(name: str) -> np.ndarray:
+        return np.tile((counts / counts.sum()).astype(np.float32), (signals.splits[name].rows, 1))
+
+    evaluation = evaluate(answer, signals, corpus.evaluation_splits, folder, "majority")
+    description = f"always {corpus.labels[int(counts.argmax())]!r}, the most frequent class in train"
+    return Baseline(name="majority", description=description, evaluation=evaluation)
