@@ -112,7 +112,9 @@ class _Climber:
         self.asked, self.gate, self.trial, self.best = asked, gate, trial, first
         self.rungs = [first.rung]
         self.ranking: tuple[Sensitivity, ...] = ()
-        self.changed: dict[str, str] = {}  # what was changed -> in words
+        self.changed: dict[
+            str, str
+        ] = {}  # which options were changed -> how, in words; what is changed again is said once
         if not first.rung.passed:
             say(f"  the gate is missed: {told(first.rung)}")
 
@@ -136,7 +138,7 @@ class _Climber:
         self._log(made.rung.model_copy(update={"kept": better}))
         if better:
             self.best = replace(made, rung=self.rungs[-1])
-            self.changed["exclude" if step.exclude else step.name] = step.name
+            self.changed["exclude" if step.exclude else ", ".join(step.update)] = step.name
 
     def _log(self, rung: Rung) -> None:
         self.rungs.append(rung)
