@@ -272,6 +272,25 @@ def test_what_a_later_rung_changed_again_is_not_said_twice() -> None:
     assert found.repaired == "99.0 %"
 
 
+def test_static_ranges_by_entropy_are_tried_after_those_by_percentile_were_kept() -> None:
+    asked = options_of("dynamic_int8", embeddings="float32", gate={"min_agreement": 1, "max_metric_loss": 0})
+    coarse, last = (
+        Step("percentile", {"method": "static_int8", "ranges": "percentile", "percentile": 99.4}, DYNAMIC),
+        LADDER[-1],
+    )
+    with pytest.raises(QuantizationError) as caught:
+        climb(asked, trial_of(rare_token_model()), (coarse, last))
+    assert last.name == "static ranges by entropy"
+    assert f"{last.name}: top-1 agreement" in str(caught.value)
+    with pytest.raises(QuantizationError) as caught:
+        climb(
+            options_of("static_int8", gate={"min_agreement": 1}, embeddings="float32"),
+            trial_of(rare_token_model()),
+            (last,),
+        )
+    assert last.name not in str(caught.value), "who asked for static ranges has tried these by then"
+
+
 def test_rungs_of_other_methods_are_no_rungs(trial: Trial) -> None:
     asked = options_of("int4_groupwise", group_size=32, min_weights=512, gate={"min_agreement": 1}, symmetric=True)
     names = []

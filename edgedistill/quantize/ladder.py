@@ -37,7 +37,9 @@ class Step:
 
     name: str
     update: Mapping[str, Any] = field(default_factory=dict)
-    replaces: Mapping[str, Any] = field(default_factory=dict)  # a rung only where these options have these values
+    replaces: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # a rung only where these had these values; method: as asked
     exclude: int = 0
     useless: Callable[[Any], str] | None = None  # why there is no point in trying
 
@@ -156,7 +158,7 @@ class _Climber:
         known = _kind(step.update.get("method", own["method"])).model_fields.keys()
         if not step.update.keys() <= known or step.update.items() <= own.items():
             return None
-        if not step.replaces.items() <= own.items():
+        if not step.replaces.items() <= {**own, "method": self.asked.method}.items():
             return None
         if step.useless is not None:
             raise QuantizationError(step.useless(self.best.options))
