@@ -85,7 +85,9 @@ class MethodOptions(Section):
 
     method: str
     overrides: dict[str, Width] = Field(
-        {}, description="Layer name, with * and ?, to the width its weight gets instead; the first that fits counts."
+        {},
+        description="Layer name, with * and ?, to the width its weight gets instead; the first that fits counts. "
+        "As int8, a linear layer rounds its input too.",
     )
     sensitivity: bool = Field(
         False, description="Also measure what each layer costs alone at each width; layers times widths passes."

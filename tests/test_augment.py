@@ -194,6 +194,7 @@ def test_held_out_texts_and_repeated_ones_are_dropped_and_counted(
     assert clean is not broken
     assert (told.equal_to_held_out > 20) is not broken
     assert told.equal_to_train > 20
+    assert told.rows + told.equal_to_held_out + told.equal_to_train == 20 * told.made_from, "each is counted once"
 
 
 def test_known_texts_are_known_by_their_normalised_form() -> None:

@@ -257,6 +257,40 @@ def test_what_a_recipe_overrides_is_not_excluded(trial: Trial) -> None:
         climb(asked, trial, PLAIN)
 
 
+def test_every_layer_at_once_is_never_left_float32(trial: Trial) -> None:
+    asked = options_of("dynamic_int8", gate={"min_agreement": 1}, **COLLAPSED)
+    with pytest.raises(QuantizationError, match=r"as float: not tried, only 2 layers are quantized"):
+        climb(asked, trial, (Step("all as float", exclude=2),))
+
+
+def test_what_a_later_rung_changed_again_is_not_said_twice() -> None:
+    trial = trial_of(rare_token_model())
+    asked = options_of("static_int8", embeddings="float32", gate={"min_agreement": 1}, percentile=99.999)
+    coarse, fine = (Step(f"{percent} %", {"ranges": "percentile", "percentile": percent}) for percent in (99.8, 99.0))
+    found = climb(asked, trial, (coarse, fine))
+    assert [rung.kept for rung in found.rungs] == [True, True, True]
+    assert found.repaired == "99.0 %"
+
+
+def test_static_ranges_by_entropy_are_tried_after_those_by_percentile_were_kept() -> None:
+    asked = options_of("dynamic_int8", embeddings="float32", gate={"min_agreement": 1, "max_metric_loss": 0})
+    coarse, last = (
+        Step("percentile", {"method": "static_int8", "ranges": "percentile", "percentile": 99.4}, DYNAMIC),
+        LADDER[-1],
+    )
+    with pytest.raises(QuantizationError) as caught:
+        climb(asked, trial_of(rare_token_model()), (coarse, last))
+    assert last.name == "static ranges by entropy"
+    assert f"{last.name}: top-1 agreement" in str(caught.value)
+    with pytest.raises(QuantizationError) as caught:
+        climb(
+            options_of("static_int8", gate={"min_agreement": 1}, embeddings="float32"),
+            trial_of(rare_token_model()),
+            (last,),
+        )
+    assert last.name not in str(caught.value), "who asked for static ranges has tried these by then"
+
+
 def test_rungs_of_other_methods_are_no_rungs(trial: Trial) -> None:
     asked = options_of("int4_groupwise", group_size=32, min_weights=512, gate={"min_agreement": 1}, symmetric=True)
     names = []

@@ -10,6 +10,7 @@ from finished_build import Finished
 from tiny_quantize import options_of, outlier_model, plain_model, trial_of
 
 from edgedistill.errors import QuantizationError
+from edgedistill.quantize import widths as narrowing
 from edgedistill.quantize.methods import mixed
 from edgedistill.quantize.stage import quantize
 from edgedistill.quantize.trial import Trial
@@ -59,6 +60,21 @@ def test_only_the_widths_asked_for_are_used_and_overrides_stay(trial: Trial) -> 
     assert "hidden" not in found.decided
     assert {decision.bits for decision in found.decided.values()} <= {8, 16}
     assert {one.layer for one in found.sensitivity} == {"embedding", "output"}
+
+
+def test_trying_a_mixture_rounds_no_layer_at_widths_that_it_has_not(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    sound = narrowing.at_width
+
+    def counted(name: str, layer: Any, width: Any, limit: int) -> Any:
+        asked.append(f"{name} {width}")
+        return sound(name, layer, width, limit)
+
+    monkeypatch.setattr(narrowing, "at_width", counted)
+    trial.decide(options_of("mixed", overrides={"hidden": "int8", "embedding": "int4", "output": "float32"}))
+    assert sorted(asked) == ["embedding int4", "hidden int8", "output float32"]
 
 
 def test_an_outlier_gets_more_bits() -> None:

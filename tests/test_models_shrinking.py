@@ -228,3 +228,12 @@ def test_as_many_neurons_stay_as_they_are() -> None:
     for cut, given in zip(neurons(inner, outer, 20), (inner, outer), strict=True):
         assert torch.equal(cut.weight, given.weight)
         assert torch.equal(cut.bias, given.bias)
+
+
+def test_neurons_are_as_important_as_what_they_read_and_write_together() -> None:
+    inner, outer = affine(3, HIDDEN), affine(HIDDEN, 3)
+    reads, writes = torch.tensor([9.0, 1.0, 4.0]), torch.tensor([1.0, 8.0, 4.0])  # products 9, 8 and 16
+    inner.weight.copy_(torch.nn.functional.normalize(inner.weight) * reads[:, None])
+    outer.weight.copy_(torch.nn.functional.normalize(outer.weight, dim=0) * writes)
+    assert torch.equal(neurons(inner, outer, 1)[0].weight, inner.weight[2:])
+    assert torch.equal(neurons(inner, outer, 2)[1].weight, outer.weight[:, [0, 2]])

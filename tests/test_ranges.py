@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnxruntime.quantization.calibrate import HistogramCollector
+from scipy.stats import entropy as relative_entropy
 
 from edgedistill.quantize import ranges
 from edgedistill.quantize.observers import BINS, Histogram
@@ -95,6 +96,16 @@ def test_inputs_that_are_all_alike_have_a_range_that_reaches_them(name: str, val
     found = rule.range_of(observer)
     code = np.clip(np.rint(value / found.scale) + found.zero_point, 0, 255)
     assert (code - found.zero_point) * found.scale == pytest.approx(value, rel=1e-5)
+
+
+def test_the_divergence_is_that_of_the_inputs_from_their_codes_with_what_is_clipped_at_both_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ranges, "CODES", 2)
+    counts = np.array([3, 1, 2, 0, 4, 6, 5])
+    inputs = np.array([3 + 1, 2, 0, 4, 6 + 5])  # bins 1 to 5, and beyond
+    codes = np.array([3 / 2, 3 / 2, 0, 5, 5])  # 1 + 2 in the two bins of three that are not empty; 4 + 6 in two
+    assert ranges._divergence(counts, 1, 6) == pytest.approx(float(relative_entropy(inputs, codes)))
 
 
 def left_edges(histogram: Histogram, percent: float) -> tuple[float, float]:

@@ -141,3 +141,25 @@ def test_a_sequence_of_post_processors_and_padding_are_renumbered(tmp_path: Path
 def test_another_kind_of_tokenizer_is_refused() -> None:
     with pytest.raises(ModelError, match=r"student\.vocabulary: a tokenizer of kind Runes cannot be trimmed"):
         tokenizer_json.token_ids({"model": {"type": "Runes"}, "added_tokens": []})
+
+
+def test_what_a_post_processor_adds_is_kept_even_where_it_is_no_added_token(tmp_path: Path) -> None:
+    whole = write("wordpiece", tmp_path)
+    written = json.loads(whole.backend_tokenizer.to_str())
+    good = whole.convert_tokens_to_ids("good")
+    assert good not in tokenizer_json.indispensable(written, [])
+    written["post_processor"] = {"type": "BertProcessing", "sep": ["good", good], "cls": ["[CLS]", whole.cls_token_id]}
+    assert good in tokenizer_json.indispensable(written, [])
+
+
+def test_what_stands_for_the_unknown_is_kept_even_where_it_is_no_added_token() -> None:
+    model = {"type": "Unigram", "vocab": [["good", -1.0], ["<unk>", -2.0], ["bad", -3.0]], "unk_id": 1}
+    assert tokenizer_json.indispensable({"model": model, "added_tokens": []}, []) == {1, 2}
+
+
+def test_a_character_at_the_end_of_a_word_is_kept_as_one_inside_it() -> None:
+    vocab = {"a": 0, "a</w>": 1, "ab</w>": 2, "\u00e9": 3, "\u00e9</w>": 4}
+    model = {"type": "BPE", "vocab": vocab, "merges": [["a", "b</w>"]], "end_of_word_suffix": "</w>"}
+    written = {"model": model, "added_tokens": []}
+    assert tokenizer_json.indispensable(written, []) == {0, 1}, "those of ASCII"
+    assert tokenizer_json.indispensable(written, ["\u00e9</w>"]) == {0, 1, 3, 4}

@@ -5,12 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_quantize import options_of, plain_model, trial_of
 from torch import nn
 
 from edgedistill.errors import QuantizationError
 from edgedistill.models.classifier import StaticClassifier
+from edgedistill.models.quantized import batch_matters
 from edgedistill.quantize.affine import quantize_rows
 from edgedistill.quantize.decisions import Decision, Float16, Int4, Int8
+from edgedistill.quantize.exchange import exchange
 from edgedistill.quantize.widths import FULL_RANGE, REDUCED_RANGE, at_width, overridden, quantizable
 from edgedistill.section import Width
 
@@ -54,11 +57,11 @@ def test_four_bits_take_the_largest_group_that_fits(columns: int, size: int) -> 
         (
             nn.Linear(24, 4),
             "int4",
-            "layer has 24 columns, and 4-bit codes come in groups of 16 or more; give it another",
+            "^layer: 24 columns do not divide into groups of 16, .*; give the layer another width",
         ),
-        (nn.Linear(312, 4), "int4", "layer has 312 columns"),
-        (nn.Linear(16, 4), "float16", "a weight of 1e.06 does not fit into float16"),
-        (nn.Linear(16, 4), "int8", "NaN or an infinity"),
+        (nn.Linear(312, 4), "int4", "^layer: 312 columns"),
+        (nn.Linear(16, 4), "float16", "^layer: a weight of 1e.06 does not fit into float16, .* use another width"),
+        (nn.Linear(16, 4), "int8", "^layer: the weight has a NaN or an infinity"),
     ],
 )
 def test_a_width_that_cannot_hold_a_layer_is_refused(layer: nn.Linear, width: Width, said: str) -> None:
@@ -116,5 +119,36 @@ def test_a_pattern_that_fits_nothing_is_an_error_with_the_names(pattern: str) ->
 
 def test_a_width_that_cannot_hold_an_overridden_layer_names_it() -> None:
     layers = quantizable(model(width=24))
-    with pytest.raises(QuantizationError, match="hidden has 24 columns"):
+    with pytest.raises(QuantizationError, match=r"^hidden: 24 columns"):
         overridden(layers, decided(layers), {"hidden": "int4"}, FULL_RANGE)
+
+
+@pytest.mark.parametrize(
+    ("method", "spoiled", "said"),
+    [
+        ("int4_groupwise", 0.0, "^output: group_size 32 does not divide 24 columns; no size does; .* with overrides"),
+        ("float16", 1e6, "^output: a weight of 1e.06 does not fit into float16"),
+        ("dynamic_int8", float("inf"), "^output: the weight has a NaN or an infinity"),
+    ],
+)
+def test_a_layer_that_a_method_cannot_store_is_named_and_may_be_overridden(
+    method: str, spoiled: float, said: str
+) -> None:
+    trial = trial_of(plain_model(hidden=24))
+    with torch.no_grad():
+        trial.model.output.weight[0, 0] = spoiled
+    with pytest.raises(QuantizationError, match=said):
+        trial.decide(options_of(method))
+    made = trial.decide(options_of(method, overrides={"out*": "float32"}))
+    assert made.keys() == {"embedding", "hidden"}
+
+
+@pytest.mark.parametrize("min_weights", [1, 1 << 16])
+def test_a_layer_that_is_int8_by_override_is_calibrated_where_the_others_are(min_weights: int) -> None:
+    trial = trial_of(plain_model())
+    options = options_of("static_int8", overrides={"output": "int8", "hidden": "float32"}, min_weights=min_weights)
+    made = trial.decide(options)
+    assert made.keys() == {"embedding", "output"}
+    assert "calibrated input" in made["output"].scheme
+    exchange(trial.model, made)
+    assert not batch_matters(trial.model), "the same text always gets the same answer"

@@ -41,7 +41,7 @@ def similarity(first: set[str], second: set[str]) -> float:
 
 
 def merge_exact(pool: Pool, rows: np.ndarray) -> Thinned:
-    """Keep one row of each text; none where its labels contradict each other, and none of a text without a letter.
+    """Keep one row of each text; none where its labels contradict each other, and none of white space alone.
 
     A labelled row is kept before an unlabelled one, and then the one whose text comes first in code point order.
     """

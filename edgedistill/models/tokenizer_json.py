@@ -53,8 +53,9 @@ def token_ids(written: Written) -> dict[str, int]:
 def indispensable(written: Written, seen: Iterable[str]) -> frozenset[int]:
     """Return the ids that every trimmed vocabulary keeps.
 
-    These are the added and special tokens, all bytes, and single characters, at a word's beginning and inside it: those
-    of the tokens seen, and those of ASCII, which cost little and which other texts will have (an @, a digit).
+    These are the added and special tokens, all bytes, and single characters, with and without the marks of standing
+    inside a word or at its end: those of the tokens seen, and those of ASCII, which cost little and which other texts
+    will have (an @, a digit). A space that a token begins with, as SentencePiece writes it, is a character of its own.
 
     Args:
         seen: tokens that occur in the texts.

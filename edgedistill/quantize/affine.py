@@ -102,7 +102,7 @@ def quantize_groups(weight: np.ndarray, group_size: int, *, symmetric: bool) -> 
     rows, columns = weight.shape
     if columns % group_size:
         fits = [str(size) for size in (16, 32, 64, 128, 256) if columns % size == 0]
-        cure = f"these do: {', '.join(fits)}" if fits else "no size does; give the layer another width"
+        cure = f"these do: {', '.join(fits)}" if fits else "no size does; give the layer another width with overrides"
         raise QuantizationError(f"group_size {group_size} does not divide {columns} columns; {cure}")
     weight = _checked(weight, 7)
     groups = weight.reshape(rows, columns // group_size, group_size)

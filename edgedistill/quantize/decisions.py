@@ -144,7 +144,9 @@ class Float16:
         """
         largest = float(np.abs(weight).max(initial=0.0))
         if not largest <= float(np.finfo(np.float16).max):
-            raise QuantizationError(f"a weight of {largest:g} does not fit into float16, which ends at 65504")
+            raise QuantizationError(
+                f"a weight of {largest:g} does not fit into float16, which ends at 65504; use another width"
+            )
         return cls(weight.astype(np.float16))
 
     def module(self, replaced: nn.Module) -> nn.Module:

@@ -51,7 +51,7 @@ def fewest_bytes(layers: Layers, max_kl: float, measure: Measure) -> dict[str, W
     """Return a width for each layer, such that what `measure` says of all of them together holds.
 
     Args:
-        layers: the worthwhile forms of each layer, the last one float32.
+        layers: the worthwhile forms of each layer; the last one loses nothing by itself.
         max_kl: mean divergence that is allowed, in nats.
         measure: of the whole model at these widths.
 

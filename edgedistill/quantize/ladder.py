@@ -37,7 +37,9 @@ class Step:
 
     name: str
     update: Mapping[str, Any] = field(default_factory=dict)
-    replaces: Mapping[str, Any] = field(default_factory=dict)  # a rung only where these options have these values
+    replaces: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # a rung only where these had these values; method: as asked
     exclude: int = 0
     useless: Callable[[Any], str] | None = None  # why there is no point in trying
 
@@ -112,7 +114,9 @@ class _Climber:
         self.asked, self.gate, self.trial, self.best = asked, gate, trial, first
         self.rungs = [first.rung]
         self.ranking: tuple[Sensitivity, ...] = ()
-        self.changed: dict[str, str] = {}  # what was changed -> in words
+        self.changed: dict[
+            str, str
+        ] = {}  # which options were changed -> how, in words; what is changed again is said once
         if not first.rung.passed:
             say(f"  the gate is missed: {told(first.rung)}")
 
@@ -136,7 +140,7 @@ class _Climber:
         self._log(made.rung.model_copy(update={"kept": better}))
         if better:
             self.best = replace(made, rung=self.rungs[-1])
-            self.changed["exclude" if step.exclude else step.name] = step.name
+            self.changed["exclude" if step.exclude else ", ".join(step.update)] = step.name
 
     def _log(self, rung: Rung) -> None:
         self.rungs.append(rung)
@@ -154,7 +158,7 @@ class _Climber:
         known = _kind(step.update.get("method", own["method"])).model_fields.keys()
         if not step.update.keys() <= known or step.update.items() <= own.items():
             return None
-        if not step.replaces.items() <= own.items():
+        if not step.replaces.items() <= {**own, "method": self.asked.method}.items():
             return None
         if step.useless is not None:
             raise QuantizationError(step.useless(self.best.options))

@@ -11,7 +11,6 @@ from edgedistill.quantize.ladder import passes_metric, told, updated
 from edgedistill.quantize.methods.mixed import Options
 from edgedistill.quantize.sensitivity import sensitivities
 from edgedistill.quantize.trial import Settled, Trial, changes
-from edgedistill.quantize.widths import named_by
 from edgedistill.section import MethodOptions, Width
 from edgedistill.values import Rung, Sensitivity
 
@@ -24,16 +23,15 @@ def mix(options: Options, trial: Trial, decisions: Decisions) -> Settled:
     Args:
         options: the most that may be lost.
         trial: measures layers and mixtures.
-        decisions: every layer at the widths to choose from.
+        decisions: every layer that no override names, at the widths to choose from.
 
     Raises:
         QuantizationError: only the float student loses so little; the text has the numbers.
     """
-    free = {name: forms for name, forms in decisions.items() if named_by(options.overrides, name) is None}
-    table = sensitivities(trial, [(name, one) for name, forms in free.items() for one in forms.values()])
+    table = sensitivities(trial, [(name, one) for name, forms in decisions.items() for one in forms.values()])
     mixer = _Mixer(options, trial)
     try:
-        widths = fewest_bytes(_layers(trial, free, table), options.max_kl, mixer.measure)
+        widths = fewest_bytes(_layers(trial, decisions, table), options.max_kl, mixer.measure)
     except QuantizationError as error:
         raise QuantizationError(_out_of_reach(options, str(error), table, mixer.rungs)) from None
     used = mixer.options(widths)

@@ -1,9 +1,11 @@
 """One layer at one width: what overrides, sensitivity and mixed widths ask for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from edgedistill.errors import QuantizationError
@@ -22,6 +24,25 @@ def quantizable(model: Any) -> dict[str, Any]:
     return {name: part for name, part in model.named_modules() if name in exchangeable}
 
 
+def left_to_method(
+    layers: Mapping[str, Any], overrides: Mapping[str, Width], own: Width | None = None
+) -> dict[str, Any]:
+    """Return the layers that no pattern of a recipe gives a width, or gives the method's `own` one.
+
+    A method asks about these alone: what cannot be stored in its scheme is no error where another width was asked for.
+    """
+    return {name: layer for name, layer in layers.items() if named_by(overrides, name) in (None, own)}
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put the layer's name before what is wrong with its weight."""
+    try:
+        yield
+    except QuantizationError as error:
+        raise QuantizationError(f"{name}: {error}") from None
+
+
 def at_width(name: str, layer: Any, width: Width, limit: int = FULL_RANGE) -> Decision | None:
     """Return the layer's weight at this width, each code the nearest one; None for float32.
 
@@ -34,15 +55,21 @@ def at_width(name: str, layer: Any, width: Width, limit: int = FULL_RANGE) -> De
     if width == "float32":
         return None
     weight = layer.weight.detach().numpy()
-    if width == "float16":
-        return Float16.of(weight)
-    if width == "int8":
-        return Int8(quantize_rows(weight, FULL_RANGE if isinstance(layer, nn.Embedding) else limit))
+    with naming(name):
+        if width == "float16":
+            return Float16.of(weight)
+        if width == "int8":
+            return Int8(quantize_rows(weight, FULL_RANGE if isinstance(layer, nn.Embedding) else limit))
+        return _in_groups(weight)
+
+
+def _in_groups(weight: np.ndarray) -> Int4:
+    """Return 4-bit codes in the largest of GROUP_SIZES that divides the columns."""
     fits = [size for size in GROUP_SIZES if weight.shape[1] % size == 0]
     if not fits:
         raise QuantizationError(
-            f"{name} has {weight.shape[1]} columns, and 4-bit codes come in groups of {GROUP_SIZES[-1]} or more; "
-            "give it another width"
+            f"{weight.shape[1]} columns do not divide into groups of 16, of which 4-bit codes are made; "
+            "give the layer another width"
         )
     return Int4(quantize_groups(weight, fits[0], symmetric=False))
 
@@ -70,6 +97,8 @@ def overridden(
 ) -> dict[str, Decision]:
     """Return the decisions with those layers at another width that a recipe's pattern names.
 
+    Codes of 8 bits whose input's range the method has calibrated are int8 already, and stay as they are.
+
     Args:
         layers: every layer that may be quantized, by name.
         decided: what the method decided about them.
@@ -84,10 +113,14 @@ def overridden(
     changed = dict(decided)
     for name, layer in layers.items():
         width = named_by(overrides, name)
-        if width is None:
+        if width is None or (width == "int8" and _calibrated(decided.get(name))):
             continue
         changed.pop(name, None)
         decision = at_width(name, layer, width, limit)
         if decision is not None:
             changed[name] = decision
     return changed
+
+
+def _calibrated(decision: Decision | None) -> bool:
+    return isinstance(decision, Int8) and decision.input_range is not None

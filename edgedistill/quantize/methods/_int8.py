@@ -82,7 +82,9 @@ def decided(
     reduced_range: bool,
     ranges: "RangeRule | None" = None,
 ) -> "Iterator[tuple[str, Decision]]":
-    """Yield (layer name, decision) for every table and large linear layer.
+    """Yield (layer name, decision) for every table and large linear layer that no override gives another width.
+
+    Where ranges are calibrated, an override of int8 is not another width: it asks for that layer however small it is.
 
     Args:
         reduced_range: whether a linear layer's codes have 7 bits.
@@ -95,16 +97,25 @@ def decided(
     from edgedistill.quantize.gptq import optimised_rows
     from edgedistill.quantize.inputs import Wanted, inputs_of
     from edgedistill.quantize.smoothing import Smoothing
-    from edgedistill.quantize.widths import FULL_RANGE, REDUCED_RANGE, at_width, quantizable
+    from edgedistill.quantize.widths import (
+        FULL_RANGE,
+        REDUCED_RANGE,
+        at_width,
+        left_to_method,
+        named_by,
+        naming,
+        quantizable,
+    )
 
     limit = REDUCED_RANGE if reduced_range else FULL_RANGE
     rounded = quantize_rows if options.granularity == "per_channel" else quantize_whole
     nearest = partial(rounded, limit=limit)
-    layers = quantizable(model)
+    layers = left_to_method(quantizable(model), options.overrides, own=None if ranges is None else "int8")
     large = [
         name
         for name, layer in layers.items()
-        if isinstance(layer, nn.Linear) and layer.weight.numel() >= options.min_weights
+        if isinstance(layer, nn.Linear)
+        and (layer.weight.numel() >= options.min_weights or named_by(options.overrides, name) is not None)
     ]
     smoothing = None if options.smoothing is None else Smoothing(options.smoothing, nearest)
     wanted = Wanted(smoothing, hessian=options.rounding == "gptq", ranges=ranges)
@@ -113,7 +124,8 @@ def decided(
         if name in inputs:
             known = inputs[name]
             weight = layer.weight.detach().numpy() * (1 if known.smoothing is None else known.smoothing)
-            rows = nearest(weight)
+            with naming(name):
+                rows = nearest(weight)
             if known.hessian is not None:
                 rows = optimised_rows(weight, rows, known.hessian)
             yield name, Int8(rows, known.range, known.smoothing)

@@ -38,7 +38,9 @@ def quantize(model: Any, options: Options, calibration: "TokenRows") -> Iterator
         QuantizationError: a weight is beyond 65504.
     """
     from edgedistill.quantize.decisions import Float16
-    from edgedistill.quantize.widths import quantizable
+    from edgedistill.quantize.widths import left_to_method, naming, quantizable
 
-    for name, layer in quantizable(model).items():
-        yield name, Float16.of(layer.weight.detach().numpy())
+    for name, layer in left_to_method(quantizable(model), options.overrides).items():
+        with naming(name):
+            decision = Float16.of(layer.weight.detach().numpy())
+        yield name, decision

@@ -59,9 +59,9 @@ def quantize(model: Any, options: Options, calibration: "TokenRows") -> Iterator
     from edgedistill.quantize.decisions import Int4
     from edgedistill.quantize.gptq import optimised_groups
     from edgedistill.quantize.inputs import Wanted, inputs_of
-    from edgedistill.quantize.widths import at_width, quantizable
+    from edgedistill.quantize.widths import at_width, left_to_method, naming, quantizable
 
-    layers = quantizable(model)
+    layers = left_to_method(quantizable(model), options.overrides)
     tables = [name for name, layer in layers.items() if isinstance(layer, nn.Embedding)]
     large = [name for name in layers if name not in tables and layers[name].weight.numel() >= options.min_weights]
     inputs = inputs_of(model, large, Wanted(hessian=options.rounding == "gptq"), calibration)
@@ -72,7 +72,8 @@ def quantize(model: Any, options: Options, calibration: "TokenRows") -> Iterator
                 yield name, decision
         elif name in tables or name in inputs:
             weight = layer.weight.detach().numpy()
-            groups = quantize_groups(weight, options.group_size, symmetric=options.symmetric)
+            with naming(name):
+                groups = quantize_groups(weight, options.group_size, symmetric=options.symmetric)
             hessian = inputs[name].hessian if name in inputs else None
             if hessian is not None:
                 groups = optimised_groups(weight, groups, hessian)

@@ -46,7 +46,7 @@ class Options(CpuOptions, MethodOptions):
 
 
 def quantize(model: Any, options: Options, calibration: "TokenRows") -> "Iterator[tuple[str, Decision]]":
-    """Yield (layer name, decision) for every table and large linear layer at the narrowest width that can hold it.
+    """Yield (layer name, decision) for every table and large layer that no override names, at its narrowest width.
 
     Args:
         model: float, in evaluation mode; left as it is.
@@ -69,13 +69,13 @@ def settle(options: Options, trial: "Trial") -> "Settled":
 
 
 def _forms(model: Any, options: Options) -> "Iterator[tuple[str, dict[Width, Decision]]]":
-    """Yield every table and large linear layer at all widths that can hold it, the narrowest first."""
+    """Yield each table and large layer that no override names, at all widths that can hold it, the narrowest first."""
     from torch import nn
 
-    from edgedistill.quantize.widths import FULL_RANGE, REDUCED_RANGE, at_widths, quantizable
+    from edgedistill.quantize.widths import FULL_RANGE, REDUCED_RANGE, at_widths, left_to_method, quantizable
 
     limit = REDUCED_RANGE if decide_range(options)[0] else FULL_RANGE
     widths = [width for width in NARROWEST_FIRST if width in options.widths]
-    for name, layer in quantizable(model).items():
+    for name, layer in left_to_method(quantizable(model), options.overrides).items():
         if isinstance(layer, nn.Embedding) or layer.weight.numel() >= options.min_weights:
             yield name, at_widths(name, layer, widths, limit)
