@@ -342,7 +342,9 @@ class ParityCheck(Value):
 
     max_abs_diff: float
     tolerance: float | None = Field(description="None where it is a measurement, not a gate.")
-    top1_agreement: float = Field(description="Share of inputs with the same top class; 1 where there are no classes.")
+    top1_agreement: float = Field(
+        description="Share of inputs with the same top class, or vectors with a cosine of 0.99."
+    )
     inputs: int
     worst: str = Field(description="The input with the largest difference, in words.")
 

@@ -15,6 +15,7 @@ from tiny_build import write_recipe
 from edgedistill import pipeline
 from edgedistill.cli import main
 from edgedistill.recipe_file import load
+from edgedistill.results import BenchmarkResult
 from edgedistill.run import Run
 from edgedistill.student_values import Tokens
 from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher
@@ -29,6 +30,7 @@ VALUES = {
     "controls": Controls,
     "quantize-dynamic_int8": QuantizedModel,
     "export-onnx": Artifact,
+    "benchmark": BenchmarkResult,
 }
 
 

@@ -67,6 +67,22 @@ quantize: [{method: dynamic_int8, min_weights: 1}]
 benchmark: {rounds: 3, calls: 5, seconds: 0.01}
 """
 
+SEARCH_RECIPE = """\
+name: found
+licence: MIT
+task: {kind: sentence_embedding, max_length: 32, pooling: mean}
+teacher: {kind: transformers, licence: MIT, model: {path: teacher}}
+data:
+  train: {source: jsonl, file: train.jsonl}
+  test: {source: retrieval, queries: queries.jsonl, documents: documents.jsonl}
+  challenge:
+    texts: {source: text, file: texts.txt}
+student: {kind: layers, layers: 1}
+distill: {epochs: 3, batch_size: 8, learning_rate: 1.0e-3, seeds: 2}
+quantize: [{method: dynamic_int8, min_weights: 1, sensitivity: true, gate: null}]
+benchmark: {rounds: 3, calls: 5, seconds: 0.01}
+"""
+
 
 def write_encoder(folder: Path) -> None:
     """Write a checkpoint without a classification head, which learns the labels of `rows` in three epochs."""
@@ -107,5 +123,21 @@ def write_headed_recipe(folder: Path, text: str = HEADED_RECIPE) -> Path:
     write_rows(folder / "test.jsonl", rows(80, seed=5))
     write_rows(folder / "other.jsonl", rows(80, seed=2))
     file = folder / "headed.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def write_search_recipe(folder: Path, text: str = SEARCH_RECIPE) -> Path:
+    """Write a recipe for sentence vectors, judged by queries: documents with words left out; return its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_encoder(folder / "teacher")
+    write_rows(folder / "train.jsonl", rows(240, seed=6))
+    documents = [row["text"] for row in rows(60, seed=7)]
+    made = [{"id": f"d{i}", "text": text} for i, text in enumerate(documents)]
+    asked = [{"id": f"d{i}", "text": " ".join(text.split()[::2])} for i, text in enumerate(documents[:50])]
+    for name, lines in (("documents", made), ("queries", asked)):
+        write_rows(folder / f"{name}.jsonl", lines)
+    (folder / "texts.txt").write_text("".join(f"{row['text']}\n" for row in rows(50, seed=8)), encoding="utf-8")
+    file = folder / "found.yaml"
     file.write_text(text, encoding="utf-8")
     return file

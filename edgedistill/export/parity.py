@@ -17,9 +17,11 @@ from edgedistill import registry
 from edgedistill.errors import ParityError, StageError
 from edgedistill.models.quantized import rounds_activations
 from edgedistill.runtimes._model import LoadedModel
+from edgedistill.tasks.sentence_embedding import unit
 from edgedistill.values import Parity, ParityCheck
 
 BATCH_SIZES = (1, 8)
+SAME_DIRECTION = 0.99  # least cosine of two vectors that count as the same answer
 ODD_TEXTS = (
     "",
     " ",
@@ -117,6 +119,16 @@ def same_token_ids(tokenizer: Any, model: LoadedModel, texts: Sequence[str]) -> 
     return len(texts)
 
 
+def _same_answer(given: np.ndarray, expected: np.ndarray, *, classes: bool) -> np.ndarray:
+    """Return which rows have the same top class, or as vectors nearly the same direction, (rows,) bool."""
+    same: np.ndarray
+    if classes:
+        same = given.argmax(axis=1) == expected.argmax(axis=1)
+    else:
+        same = (unit(given) * unit(expected)).sum(axis=1) >= SAME_DIRECTION
+    return same
+
+
 def compare(model: Any, artifact: LoadedModel, texts: Sequence[str], tolerance: float) -> ParityCheck:
     """Measure the largest difference over all texts, alone and in batches of eight.
 
@@ -133,8 +145,7 @@ def compare(model: Any, artifact: LoadedModel, texts: Sequence[str], tolerance: 
             finite = np.isfinite(given).all() and np.isfinite(expected).all()
             difference = float(np.abs(given - expected).max()) if finite else float("inf")
             largest = max(largest, float(np.abs(expected).max()) if finite else 0.0)
-            same = given.argmax(axis=1) == expected.argmax(axis=1) if model.labels else np.ones(len(given), bool)
-            agreed += int(same.sum())
+            agreed += int(_same_answer(given, expected, classes=bool(model.labels)).sum())
             total += len(batch)
             if difference > worst:
                 worst, where = difference, f"a batch of {len(batch)} that starts with {batch[0][:40]!r}"

@@ -159,11 +159,26 @@ def _training(training: Training) -> str:
 
 def preflight(student: Student) -> Table:
     """The checks that held before training began."""
+    checks = (*student.preflight, *([student.spread] if student.spread else []))
     rows = tuple(
-        row(check.name.replace("_", " "), _checked(check.value), check.limit, check.explanation)
-        for check in student.preflight
+        row(check.name.replace("_", " "), _checked(check.value), check.limit, check.explanation) for check in checks
     )
-    return Table("Checks before training", ("Check", "Value", "Limit", "Why"), rows)
+    after = ", and after it that vectors differ" if student.spread else ""
+    return Table(f"Checks before training{after}", ("Check", "Value", "Limit", "Why"), rows)
+
+
+def truncations(student: Student, metric: str) -> Table:
+    """What vectors are worth that are cut to their first numbers, beside the teacher's, turned and cut alike."""
+    splits = tuple(student.truncations[0].student)
+    rows = tuple(
+        row(
+            f"{count(one.length)} numbers",
+            *(Cell(share(one.student[split]), f"teacher: {share(one.teacher[split])}") for split in splits),
+        )
+        for one in student.truncations
+    )
+    caption = f"The float student's vectors, cut short: {metric}"
+    return Table(caption, ("Length", *(split_title(split) for split in splits)), rows)
 
 
 def _checked(value: float) -> str:
@@ -230,7 +245,7 @@ def simulated(evidence: Evidence) -> Table:
 def parity(evidence: Evidence) -> Table:
     """The proof that export changed no number, one row for each shipped file."""
     columns = (
-        "File", "Exact: largest difference", "Allowed", "As deployed: largest difference", "Same top class",
+        "File", "Exact: largest difference", "Allowed", "As deployed: largest difference", "Same answer",
         "Weights", "Same token ids", "Format",
     )  # fmt: skip
     return Table("Parity of every file with its checkpoint", columns, tuple(_parity_rows(evidence)))

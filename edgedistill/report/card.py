@@ -167,7 +167,7 @@ def _controls(benchmark: BenchmarkResult) -> Table:
 
 
 def _parity(artifact: Artifact) -> Table:
-    columns = ("File", "Exact: largest difference", "As deployed", "Same top class", "Same token ids")
+    columns = ("File", "Exact: largest difference", "As deployed", "Same answer", "Same token ids")
     rows = tuple(
         row(
             str(v.file),

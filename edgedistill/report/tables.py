@@ -27,6 +27,7 @@ from edgedistill.report.units import (
     share,
     significant,
     size,
+    tiny,
 )
 from edgedistill.results import (
     BenchmarkResult,
@@ -218,7 +219,11 @@ def _on(subject: Subject | None, split: str) -> Cell:
 def sets(benchmark: BenchmarkResult, subject: Subject) -> Table:
     """One artifact on every held-out set: quality, and how often it answers as the teacher and the student do."""
     metric = metric_of(benchmark).capitalize()
-    columns = ("Set", metric, "Kept", "Agrees with teacher", "Flips", "Agrees with float student", "Flips", "Texts")
+    apart = benchmark.divergence_name
+    columns = (
+        "Set", metric, "Kept", "Agrees with teacher", "Flips", f"From teacher: {apart}", "Agrees with float student",
+        "Flips", f"From float student: {apart}", "Texts",
+    )  # fmt: skip
     rows = []
     for split, quality in ((split, subject.quality[split]) for split in benchmark.splits if split in subject.quality):
         student = missing("not compared with the float student")
@@ -229,13 +234,19 @@ def sets(benchmark: BenchmarkResult, subject: Subject) -> Table:
                 kept_cell(quality),
                 metric_cell(quality.teacher_agreement),
                 count(quality.teacher_flips),
+                _apart(quality.teacher_divergence),
                 student if quality.student_agreement is None else metric_cell(quality.student_agreement),
                 student if quality.student_flips is None else count(quality.student_flips),
+                _apart(quality.student_divergence),
                 count(quality.metric.n),
                 emphasised=split == "test",
             )
         )
     return Table(f"{name_of(subject)}, through {subject.runtime}", columns, tuple(rows))
+
+
+def _apart(divergence: float | None) -> Cell:
+    return missing("not comparable number by number") if divergence is None else Cell(tiny(divergence))
 
 
 def controls(benchmark: BenchmarkResult) -> Table:
