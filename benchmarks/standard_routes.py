@@ -157,7 +157,7 @@ def told(route: Route, ours: Route, student: Route, corpus: Corpus) -> list[str]
         better.append(f"{route.name} is smaller: {route.size_bytes / 1e6:.2f} MB")
     gold = {split: read(corpus, split).labels for split in corpus.evaluation_splits}
     right = {r.name: {s: r.logits[s].argmax(1) == gold[s] for s in gold} for r in (route, ours, student)}
-    agreement = {s: float((route.logits[s].argmax(1) == student.outputs[s].argmax(1)).mean()) for s in gold}
+    agreement = {s: float((route.logits[s].argmax(1) == student.logits[s].argmax(1)).mean()) for s in gold}
     lost = difference(right[route.name]["test"], right[student.name]["test"])
     columns.append(f"test {points(lost)} points, agreement {100 * agreement['test']:.1f} %, "
                    f"worst set {100 * min(agreement.values()):.1f} %")  # fmt: skip

@@ -98,7 +98,8 @@ def _fitting_gets_its_gold(teacher: TeacherOptions, data: DataOptions, task: Tas
 def _losses_fit_the_task(distill: DistillOptions, task: TaskOptions) -> Found:
     for index, loss in enumerate(distill.losses):
         if task.kind not in loss.TASKS:
-            fitting = [name for name in registry.names(LOSSES) if task.kind in _loss(name).TASKS]
+            known = {name: registry.load(LOSSES, name).Options.TASKS for name in registry.names(LOSSES)}
+            fitting = [name for name, tasks in known.items() if task.kind in tasks]
             yield (
                 f"distill.losses[{index}].loss",
                 f"'{loss.loss}' does not compare what '{task.kind}' gives; choose one of: {_listed(fitting)}",
@@ -214,10 +215,6 @@ CHECKS = (
 def _labelled(data: DataOptions) -> bool:
     """Whether the training rows say their label; a source without a `label` key has no place for one."""
     return getattr(data.train, "label", None) is not None
-
-
-def _loss(name: str) -> Any:
-    return registry.load(LOSSES, name).Options
 
 
 def _repeated(section: str, key: str, words: Sequence[str]) -> Found:

@@ -32,6 +32,7 @@ class Mute(TeacherOptions):
 class Other(LossOptions):
     loss: str = "other"
     NEEDS: ClassVar[frozenset[str]] = frozenset({"hidden_states", "logits"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
 
 
 class Blocks(MethodOptions):
@@ -180,3 +181,51 @@ def test_every_format_says_its_runtime() -> None:
     for name in registry.names(agreement.FORMATS):
         assert registry.load(agreement.FORMATS, name).RUNTIME in registry.names("edgedistill.runtimes")
     assert issubclass(registry.load(agreement.FORMATS, "onnx").Options, FormatOptions)
+
+
+VECTORS = """\
+name: found
+licence: MIT
+task: {kind: sentence_embedding}
+teacher: {kind: transformers, licence: MIT, model: {path: teacher}}
+data:
+  train: {source: text, file: train.txt}
+  test: {source: retrieval, queries: queries.jsonl, documents: documents.jsonl}
+student: {kind: layers, layers: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def vectors() -> dict[str, Any]:
+    recipe = Recipe.model_validate(yaml_text.read(VECTORS).value)
+    return {name: getattr(recipe, name) for name in Recipe.model_fields}
+
+
+def test_sentence_vectors_need_texts_alone(vectors: dict[str, Any]) -> None:
+    assert problems_between(vectors) == []
+    assert [loss.loss for loss in vectors["distill"].losses] == ["cosine"]
+
+
+def test_a_loss_compares_what_the_task_gives(vectors: dict[str, Any], sections: dict[str, Any]) -> None:
+    ((key, text),) = problems_between({**vectors, "distill": sections["distill"].model_copy(update={"search": None})})[
+        :1
+    ]
+    assert key == "distill.losses[0].loss"
+    assert text == "'forward_kl' does not compare what 'sentence_embedding' gives; choose one of: cosine, l2"
+    assert "distill.losses[0].loss" in _keys(sections, distill=vectors["distill"])
+
+
+def test_a_search_is_measured_on_and_not_learned_from(vectors: dict[str, Any], sections: dict[str, Any]) -> None:
+    search = vectors["data"].test
+    for role in ("train", "unlabelled", "validation", "calibration"):
+        wrong = vectors["data"].model_copy(update={role: search})
+        assert _keys(vectors, data=wrong) == [f"data.{role}.source"]
+    assert _keys(vectors, data=vectors["data"].model_copy(update={"challenge": {"more": search}})) == []
+    labelled = sections["data"].model_copy(update={"test": search, "challenge": {"more": search}})
+    assert {"data.test.source", "data.challenge.more.source"} <= set(_keys(sections, data=labelled))
+
+
+def test_a_head_for_labels_is_not_fitted_where_there_are_none(
+    vectors: dict[str, Any], sections: dict[str, Any]
+) -> None:
+    assert _keys(vectors, teacher=sections["teacher"]) == ["teacher.fit"]

@@ -41,7 +41,7 @@ def test_a_further_row_costs_little_memory(tmp_path: Path, monkeypatch: pytest.M
 
     def search(given: list[tuple[str, int]]) -> None:
         with pool_of(given) as pool:
-            splits, _, _ = stage._separate(pool, {"train": every_row(pool)}, DATA, tmp_path)
+            splits, _, _ = stage._separate(pool, {"train": every_row(pool)}, DATA, tmp_path, labelled=True)
             assert sum(map(len, splits.values())) == len(given)
 
     assert bytes_a_row(search) < MOST_BYTES

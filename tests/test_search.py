@@ -73,7 +73,7 @@ class Validation:
     """Four texts: the teacher is wrong on the last one."""
 
     labels = np.array([0, 1, 1, 1])
-    logits = told((2, -2), (-2, 2), (-2, 2), (2, -2))
+    outputs = told((2, -2), (-2, 2), (-2, 2), (2, -2))
 
 
 RIGHT_AND_APART = told((1, -1), (-1, 1), (-1, 1), (-1, 1))  # 4 of 4 on gold, 3 of 4 with the teacher

@@ -143,7 +143,7 @@ def separated(given: Sources, data: DataOptions, folder: Path) -> Found:
     ends = np.cumsum([0, *(len(given[role]) for role in given)])
     numbers = {role: np.arange(ends[place], ends[place + 1]) for place, role in enumerate(given)}
     with pool_of(rows) as pool:
-        splits, thinned, overlaps = stage._separate(pool, numbers, data, folder)
+        splits, thinned, overlaps = stage._separate(pool, numbers, data, folder, labelled=True)
         kept = {name: [(pool.texts[row], int(pool.labels[row])) for row in part] for name, part in splits.items()}
     removed = {
         role: (part.exact_removed, part.near_removed, part.conflicting_removed, part.empty_removed)

@@ -76,6 +76,8 @@ CASES: dict[str, tuple[tuple[Make, Make, Make], set[str]]] = {  # what the layer
 class Small(nn.Module):
     """A table and two linear layers."""
 
+    OUTPUT = "logits"
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
