@@ -58,6 +58,7 @@ OTHER: dict[str, Any] = {
     "quantize[0].granularity": "per_tensor",
     "quantize[0].embeddings": "int4",
     "quantize[0].smoothing": 0.5,
+    "quantize[0].gate.max_kl": 0.01,
     "quantize[0].rounding": "gptq",
     "export[0].exporter": "dynamo",
     "benchmark.target": "x86_64_avx2",

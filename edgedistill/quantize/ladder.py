@@ -88,7 +88,9 @@ def climb(options: MethodOptions, trial: Trial, ladder: Sequence[Step] = LADDER)
 def passes(gate: Gate, cost: QuantizationCost) -> bool:
     """Whether the gate holds by the measured values; of few rows one may differ, since no share is finer than that."""
     flipped = 1 - cost.agreement.value
-    return flipped <= max(1 - gate.min_agreement, 1 / cost.rows) + SLACK and passes_metric(gate.max_metric_loss, cost)
+    agrees = flipped <= max(1 - gate.min_agreement, 1 / cost.rows) + SLACK
+    near = gate.max_kl is None or cost.kl <= gate.max_kl
+    return agrees and near and passes_metric(gate.max_metric_loss, cost)
 
 
 def passes_metric(max_metric_loss: float, cost: QuantizationCost) -> bool:
@@ -193,10 +195,10 @@ def told(rung: Rung) -> str:
     if rung.cost is None:
         return f"{rung.name}: not tried, {rung.skipped}"
     cost = rung.cost
-    parts = [f"top-1 agreement {_percent(cost.agreement)}"]
+    parts = [f"agreement {_percent(cost.agreement)}"]
     if cost.metric is not None and cost.metric_loss is not None:
         parts += [f"metric {_percent(cost.metric)}, {_points(cost.metric_loss)} points lost"]
-    parts += [f"KL {cost.kl:.2g} nats", f"{rung.stored_bytes / 1e6:.3g} MB"]
+    parts += [f"divergence {cost.kl:.2g}", f"{rung.stored_bytes / 1e6:.3g} MB"]
     return f"{rung.name}: {', '.join(parts)}"
 
 
@@ -217,7 +219,8 @@ def _skipped(name: str, reason: str) -> Rung:
 
 def _missed(method: str, gate: Gate, rungs: Sequence[Rung], repair: bool) -> str:
     rows = rungs[0].cost.rows if rungs[0].cost is not None else 0
-    asked = f"at least {gate.min_agreement:.1%} top-1 agreement, at most {gate.max_metric_loss * 100:.2g} points lost"
+    asked = f"at least {gate.min_agreement:.1%} agreement, at most {gate.max_metric_loss * 100:.2g} points lost"
+    asked += "" if gate.max_kl is None else f", at most {gate.max_kl:g} divergence"
     after = "and no rung of the ladder mends it" if repair else "and repair is off"
     table = "; ".join(told(rung) for rung in rungs)
     cure = "ask less of quantize.gate, choose wider overrides, or write gate: null"

@@ -13,10 +13,19 @@ class Gate(Section):
     """
 
     min_agreement: float = Field(
-        0.99, gt=0, le=1, description="Least share of validation texts with the float student's top class."
+        0.99,
+        gt=0,
+        le=1,
+        description="Least share of validation texts with the float student's top class, or, of sentence "
+        "vectors, with its nearest text among the five nearest.",
     )
     max_metric_loss: float = Field(
         0.005, ge=0, lt=1, description="Most that the metric may fall below the float student's, where gold exists."
+    )
+    max_kl: float | None = Field(
+        None,
+        gt=0,
+        description="Most mean divergence from the float student: KL in nats, or of sentence vectors 1 - cosine.",
     )
 
 
