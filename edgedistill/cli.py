@@ -256,7 +256,7 @@ def schema(reference: bool) -> None:
 def predict(
     ctx: click.Context, artifact: Path, texts: tuple[str, ...], file: TextIO, variant: str | None, as_json: bool
 ) -> None:
-    """Label texts with the model in folder ARTIFACT, or print their sentence vectors.
+    """Label texts with the model in folder ARTIFACT, or embed them.
 
     Without a TEXT, each line of the file or of the standard input is one.
     """

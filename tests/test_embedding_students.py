@@ -1,4 +1,4 @@
-"""Every kind of student gives sentence vectors, too: where the teacher's lie, counted exactly, and read back as saved."""
+"""Every kind of student gives sentence vectors: where the teacher's lie, counted exactly, read back as saved."""
 
 from pathlib import Path
 from typing import Any

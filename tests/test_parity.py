@@ -189,6 +189,8 @@ def test_a_baked_size_does_not_pass(finished: Finished, root: Path, fixed: tuple
 class Fixed:
     """Answers with the same logits whatever is asked."""
 
+    labels = ("a", "b")
+
     def __init__(self, *logits: float) -> None:
         self.logits = np.array(logits, dtype=np.float32)
 

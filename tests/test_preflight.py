@@ -88,15 +88,15 @@ def test_one_loss_alone_passes(losses: list[str], sound: Setting) -> None:
 
 
 def _permuted(sound: Setting) -> None:
-    sound.edit("train", "logits", lambda logits: logits[::-1])
+    sound.edit("train", "outputs", lambda logits: logits[::-1])
 
 
 def _turned(sound: Setting) -> None:
-    sound.edit("train", "logits", lambda logits: logits[:, ::-1])
+    sound.edit("train", "outputs", lambda logits: logits[:, ::-1])
 
 
 def _one_class_permuted(sound: Setting) -> None:
-    sound.edit("train", "logits", lambda logits: np.stack([logits[:, 0], np.roll(logits[:, 1], 1)], axis=1))
+    sound.edit("train", "outputs", lambda logits: np.stack([logits[:, 0], np.roll(logits[:, 1], 1)], axis=1))
 
 
 def _other_teacher(sound: Setting) -> None:

@@ -97,7 +97,7 @@ class Dying(torch.nn.Module):
 
     def __init__(self, sound: Any, batches: int) -> None:
         super().__init__()
-        self.sound, self._left, self.asked = sound, iter(range(batches)), 0
+        self.sound, self._left, self.asked, self.width = sound, iter(range(batches)), 0, sound.width
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if next(self._left, None) is None:

@@ -73,6 +73,8 @@ class Killed(Exception):
 class Dying:
     """A sound objective that does not survive the calls whose numbers are given: losses and validations, counted."""
 
+    views = 1
+
     def __init__(self, *calls: int) -> None:
         self._sound, self._fatal, self._calls = gold()[1], calls, 0
 
@@ -92,6 +94,8 @@ class Dying:
 
 class Scripted:
     """Learns, but is told what each validation finds."""
+
+    views = 1
 
     def __init__(self, *found: tuple[float, float]) -> None:
         self._sound, self._found, self.seen = gold()[1], iter(found), list[dict[str, torch.Tensor]]()

@@ -8,7 +8,8 @@ RECIPES = {
     "quickstart": (minilm, vader),
     "sentiment": (minilm, vader),
     "glosses": (minilm, wordnet),
-    "search": (minilm, bfcl),
+    "search": (minilm, bfcl, wordnet),
+    "search-static": (minilm, bfcl, wordnet),
 }
 
 
