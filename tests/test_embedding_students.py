@@ -13,7 +13,9 @@ from edgedistill import registry
 from edgedistill.models import student as students
 from edgedistill.models.config_json import read_config
 from edgedistill.models.load import load_embedder, load_model, load_tokenizer
+from edgedistill.models.resolve import copy_checkpoint, digest
 from edgedistill.models.student import Head
+from edgedistill.recipe_sections import ModelReference
 
 STUDENTS = "edgedistill.models.students"
 SMALL: dict[str, dict[str, Any]] = {
@@ -101,6 +103,17 @@ def test_a_student_that_leaves_nothing_out_is_the_teacher(kind: str, tmp_path: P
     with torch.no_grad():
         assert torch.allclose(student(IDS, MASK), whole(IDS, MASK), atol=1e-5)
         assert not torch.allclose(made(kind, teacher, Head((), 8))(IDS, MASK), whole(IDS, MASK)[:, :8], atol=1e-2)
+
+
+def test_a_checkpoint_is_copied_and_hashed_with_how_it_pools(tmp_path: Path) -> None:
+    teacher = write_teacher(tmp_path)
+    copy_checkpoint(teacher, tmp_path / "copy")
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path / "copy")(IDS, MASK), load_model(teacher)(IDS, MASK))
+    before = digest(ModelReference(path="teacher"), tmp_path)
+    assert digest(ModelReference(path="copy"), tmp_path) == before
+    (teacher / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    assert digest(ModelReference(path="teacher"), tmp_path) != before
 
 
 def test_the_checks_can_fail(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from edgedistill.corpus.pool import normalised
 from edgedistill.distill.neighbours import Neighbours, as_cased
 from edgedistill.errors import DataError
 from edgedistill.files import sha256_of, sha256_of_text
-from edgedistill.models.load import load_encoder, load_tokenizer
+from edgedistill.models.load import load_model, load_tokenizer
 from edgedistill.progress import bar
 from edgedistill.recipe_sections import AugmentOptions
 from edgedistill.values import Augmentation, Corpus, Split, Teacher
@@ -76,7 +76,7 @@ def augment(options: AugmentOptions, *, teacher: Teacher, corpus: Corpus, folder
     import pyarrow.parquet as pq
 
     checkpoint = teacher.path(teacher.checkpoint)
-    table = load_encoder(checkpoint, teacher.labels).get_input_embeddings().weight.detach().numpy()
+    table = load_model(checkpoint).token_table.weight.detach().numpy()
     neighbours = Neighbours(load_tokenizer(checkpoint), table, options.neighbours)
     held_out, train, counts = KnownTexts(), KnownTexts(), _Counts()
     for name in corpus.splits.keys() - {"train"}:

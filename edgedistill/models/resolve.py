@@ -9,9 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from edgedistill.errors import ModelError
 from edgedistill.files import CHUNK_BYTES, files_in, sha256_of, sha256_of_tree
+from edgedistill.models import sentence_transformers
 from edgedistill.recipe_sections import ModelReference
 
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "LICENSE*", "NOTICE*", "README.md")
+STEPS = ("[0-9]*_*/*.json", "[0-9]*_*/*.safetensors")  # folders of sentence-transformers beside the encoder's own files
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -59,7 +61,7 @@ def resolve(reference: ModelReference, base: Path, cache: Path) -> Path:
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:
-    """Copy config, weights, tokenizer and licence texts, and leave other frameworks' files and folders behind."""
+    """Copy config, weights, tokenizer, licence texts and how sentences are pooled; leave other frameworks' behind."""
     kept = (".json", ".safetensors", ".txt", ".model")
 
     def ignored(folder: str, names: list[str]) -> set[str]:
@@ -67,10 +69,11 @@ def copy_checkpoint(source: Path, target: Path) -> None:
         return {name for name in names if name not in wanted or Path(folder, name).is_dir()}
 
     shutil.copytree(source, target, dirs_exist_ok=True, ignore=ignored)
+    sentence_transformers.copy(source, target)
 
 
 def _wanted_files(folder: Path) -> list[Path]:
-    return sorted({file for pattern in WANTED for file in folder.glob(pattern) if file.is_file()})
+    return sorted({file for pattern in (*WANTED, *STEPS) for file in folder.glob(pattern) if file.is_file()})
 
 
 def _check(folder: Path) -> None:
