@@ -246,7 +246,7 @@ class Student(StageValue):
 class Baseline(Value):
     """A cheap model that a student must beat to be worth anything."""
 
-    name: Literal["tfidf_linear", "tfidf_search", "majority"]
+    name: Literal["tfidf_linear", "tfidf_words", "tfidf_characters", "majority"]
     description: str
     evaluation: Evaluation
 

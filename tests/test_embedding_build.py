@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from finished_build import Finished
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 from tiny_build import SEARCH_RECIPE, write_search_recipe
 from tokenizers import Tokenizer
@@ -74,8 +75,18 @@ def test_distances_are_told_in_the_tasks_own_words(measured: BenchmarkResult) ->
 
 
 def test_every_control_ran(measured: BenchmarkResult) -> None:
-    assert [control.control for control in measured.controls] == ["no_teacher", "tfidf_search"]
+    assert [control.control for control in measured.controls] == ["no_teacher", "tfidf_words", "tfidf_characters"]
     assert [result.seed for result in measured.seeds] == [0, 1]
+
+
+def test_tfidf_searches_as_scikit_learn_does(built: Finished) -> None:
+    controls, texts = built.value("controls"), read(built.value("corpus"), "test").texts
+    for baseline, words in zip(controls.baselines, ({}, {"analyzer": "char_wb", "ngram_range": (3, 5)}), strict=True):
+        vectorizer = TfidfVectorizer(sublinear_tf=True, **words).fit(texts[:60])
+        expected = vectorizer.transform(texts[60:]) @ vectorizer.transform(texts[:60]).T
+        given = np.load(controls.path(baseline.evaluation.outputs["test"]))
+        assert np.allclose(given[60:] @ given[:60].T, expected.toarray(), atol=1e-4)
+        assert given.shape[1] <= 60
 
 
 def test_the_folder_says_how_its_vectors_are_made(built: Finished) -> None:

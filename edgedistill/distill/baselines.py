@@ -1,8 +1,9 @@
 """Baselines: cheap models that a student must beat to be worth anything, on the same splits."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,39 +15,74 @@ from edgedistill.values import Baseline, Corpus, Signals
 
 TFIDF_STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 TFIDF_ROWS = 100_000  # labelled rows at most: each brings new word pairs, and a cheap baseline may not cost gigabytes
-TFIDF_WORDS = 4096  # most of the vectors that search compares: they are kept whole
+MOST_SEARCHED = 4096  # texts whose vectors are kept exactly; of more, as many frequent features
+
+
+class Counted(NamedTuple):
+    """What TF-IDF counts."""
+
+    analyzer: str
+    length: tuple[int, int]
+    told: str
+
+
+Grams = Literal["words", "characters"]
+GRAMS: Mapping[Grams, Counted] = {
+    "words": Counted("word", (1, 1), "words"),
+    "characters": Counted("char_wb", (3, 5), "3 to 5 characters inside words"),
+}
 
 
 def baselines(corpus: Corpus, signals: Signals, folder: Path) -> tuple[Baseline, ...]:
     """Return what there is to compare with; files go below `folder`."""
     if not corpus.labels:
-        return (_tfidf_search(corpus, signals, folder),)
+        return tuple(_tfidf_search(corpus, signals, folder, of) for of in GRAMS)
     return (_majority(corpus, signals, folder), _tfidf_linear(corpus, signals, folder))
 
 
-def _tfidf_search(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:
-    """TF-IDF of words: how search finds a text that shares rare words with the query, without any model."""
+def _tfidf_search(corpus: Corpus, signals: Signals, folder: Path, of: Grams) -> Baseline:
+    """TF-IDF: how search finds a text that shares rare words, or parts of words, with the query, without any model."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    say("  control: TF-IDF")
-    words: dict[str, int] = {}
+    name, words = f"tfidf_{of}", GRAMS[of]
+    say(f"  control: search by TF-IDF of {words.told}")
+    features: dict[str, int] = {}
 
-    def searched(name: str) -> Iterator[str]:
-        gold = SplitSignals(signals, name).labels
-        documents = gold < 0 if (gold < 0).any() else np.ones(len(gold), dtype=bool)
-        return (text for text, is_one in zip(texts_of(corpus, name), documents, strict=True) if is_one)
+    def answer(split: str) -> np.ndarray:
+        gold = SplitSignals(signals, split).labels
+        searched = np.flatnonzero(gold < 0) if (gold < 0).any() else np.arange(len(gold))
+        texts = list(texts_of(corpus, split))
+        most = None if len(searched) <= MOST_SEARCHED else MOST_SEARCHED
+        vectorizer = TfidfVectorizer(
+            sublinear_tf=True, analyzer=words.analyzer, ngram_range=words.length, max_features=most
+        )
+        documents = vectorizer.fit_transform([texts[row] for row in searched])
+        features[split] = documents.shape[1]
+        queries = vectorizer.transform(texts)
+        return queries.toarray().astype(np.float32) if most else _reduced(queries, documents)
 
-    def answer(name: str) -> np.ndarray:
-        vectorizer = TfidfVectorizer(sublinear_tf=True, max_features=TFIDF_WORDS, dtype=np.float32)
-        vectorizer.fit(searched(name))
-        words[name] = len(vectorizer.vocabulary_)
-        vectors: np.ndarray = vectorizer.transform(texts_of(corpus, name)).toarray()
-        return vectors
+    evaluation = evaluate(answer, signals, corpus.evaluation_splits, folder, name)
+    told = ", ".join(f"{count} on {split}" for split, count in features.items())
+    description = f"cosine of TF-IDF of {words.told} in what is searched among, features: {told}"
+    return Baseline(name=name, description=description, evaluation=evaluation)
 
-    evaluation = evaluate(answer, signals, corpus.evaluation_splits, folder, "tfidf")
-    told = ", ".join(f"{count} on {name}" for name, count in words.items())
-    description = f"cosine of TF-IDF, the most frequent words of what is searched among: {told}"
-    return Baseline(name="tfidf_search", description=description, evaluation=evaluation)
+
+def _reduced(queries: Any, documents: Any) -> np.ndarray:
+    """Return vectors of fewer numbers with the same inner products between queries and documents.
+
+    They are the coordinates in the space that the documents span: what of a query lies outside of it meets no document.
+
+    Args:
+        queries: (texts, features), sparse.
+        documents: (documents, features), sparse.
+
+    Returns:
+        (texts, at most as many numbers as documents) float32.
+    """
+    squares, directions = np.linalg.eigh((documents @ documents.T).toarray())
+    kept = squares > squares[-1] * 1e-9
+    reduced: np.ndarray = (queries @ documents.T).toarray() @ (directions[:, kept] / np.sqrt(squares[kept]))
+    return reduced.astype(np.float32)
 
 
 def _tfidf_linear(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:

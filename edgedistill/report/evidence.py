@@ -27,7 +27,8 @@ SPACED_WORKLOAD = "batch_1_spaced"
 _CONTROLS = {
     "no_teacher": "the same student trained without the teacher",
     "tfidf_linear": "TF-IDF with a linear model",
-    "tfidf_search": "search by TF-IDF",
+    "tfidf_words": "search by TF-IDF of words",
+    "tfidf_characters": "search by TF-IDF of characters",
     "majority": "the most frequent label",
 }
 
