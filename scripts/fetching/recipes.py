@@ -2,14 +2,14 @@
 
 import sys
 
-from fetching import bfcl, minilm, pinned, vader, wordnet
+from fetching import bfcl, minilm, pinned, search_texts, vader, wordnet
 
 RECIPES = {
     "quickstart": (minilm, vader),
     "sentiment": (minilm, vader),
     "glosses": (minilm, wordnet),
-    "search": (minilm, bfcl, wordnet),
-    "search-static": (minilm, bfcl, wordnet),
+    "search": (minilm, bfcl, wordnet, search_texts),
+    "search-static": (minilm, bfcl, wordnet, search_texts),
 }
 
 
