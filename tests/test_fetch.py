@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from fetching import bfcl, minilm, pinned, vader, wordnet
+from fetching import bfcl, minilm, pinned, search_texts, vader, wordnet
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "fetch"
 RATINGS = (
@@ -64,13 +64,15 @@ def glosses() -> bytes:
 
 
 def function(name: str, text: str = "Does it.") -> dict[str, Any]:
-    return {"name": name, "description": text, "parameters": {}}
+    number = {"type": "integer", "description": f"What to  {name}."}
+    return {"name": name, "description": text, "parameters": {"type": "dict", "properties": {"n": number}}}
 
 
-def request(number: int, text: str, *functions: dict[str, Any], before: str = "") -> dict[str, Any]:
+def request(number: int, text: str, *functions: dict[str, Any], before: str = "", later: str = "") -> dict[str, Any]:
     first = [{"role": "system", "content": before}] if before else []
     said = [*first, {"role": "user", "content": text}]
-    return {"id": f"it_{number}", "question": [said]} | ({"function": list(functions)} if functions else {})
+    turns = [[{"role": "user", "content": later}]] if later else []
+    return {"id": f"it_{number}", "question": [said, *turns]} | ({"function": list(functions)} if functions else {})
 
 
 REQUESTS = {
@@ -82,7 +84,11 @@ REQUESTS = {
     ],
     "parallel": [request(0, "Play and add", function("play"), function("add"))],
     "irrelevance": [request(0, "How old am I?", function("play"))],
-    "multi_turn": [request(0, "Add 1 and 2"), request(1, "Move the file")],
+    "multi_turn": [
+        request(0, "Add 1 and 2"),
+        request(1, "Move the file", later="Play it"),
+        request(2, "Go", later="Now back"),
+    ],
 }
 ANSWERS = {
     "simple": [("it_0", [{"add": {}}]), ("it_1", [{"play": {}}]), ("it_2", [{"add": {}}]), ("it_3", [{"play": {}}])],
@@ -289,7 +295,20 @@ def test_queries_are_answered_by_one_function_and_prompts_by_none_or_several(
     assert sorted(functions) == [("add", "add: Does it."), ("play", "play: Does it.")], "the first that is read"
     assert rows(data / "bfcl/queries.jsonl") == [("Add 1 and 2", "add"), ("Play it", "play")]
     prompts = [text for (text,) in rows(data / "bfcl/prompts.jsonl")]
-    assert sorted(prompts) == ["How old am I?", "Move the file", "Play and add", "Which one?"]
+    assert sorted(prompts) == ["Go", "How old am I?", "Move the file", "Now back", "Play and add", "Which one?"]
+    said = (data / "bfcl/parameters.txt").read_text(encoding="utf-8").splitlines()
+    assert sorted(said) == ["What to add.", "What to play."], "each once, on one line"
+
+
+def test_the_texts_of_a_search_are_those_of_two_packages(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", stand_in([]))
+    bfcl.fetch()
+    wordnet.fetch()
+    monkeypatch.setattr(search_texts, "MADE", {"search/texts.txt": digest(search_texts.contents()["search/texts.txt"])})
+    search_texts.fetch()
+    parts = [(data / name).read_text(encoding="utf-8") for name in ("bfcl/parameters.txt", "wordnet/examples.txt")]
+    assert (data / "search/texts.txt").read_text(encoding="utf-8") == "".join(parts)
+    assert all(parts)
 
 
 @pytest.mark.parametrize("arguments", [[], ["quick"], ["quickstart", "quick"]])

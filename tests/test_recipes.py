@@ -23,7 +23,7 @@ def paths(value: Any) -> Iterator[str]:
     """Yield every local file or folder that a recipe names."""
     if isinstance(value, dict):
         for key, part in value.items():
-            if key in ("file", "path", "archive") and isinstance(part, str):
+            if key in ("file", "path", "archive", "queries", "documents") and isinstance(part, str):
                 yield part
             else:
                 yield from paths(part)
