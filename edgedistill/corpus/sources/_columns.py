@@ -22,8 +22,8 @@ class ColumnOptions(SourceOptions):
     separator: str | None = Field(
         None,
         min_length=1,
-        examples=["|"],
-        description="Between the labels of one row, where a cell holds several as one text; an empty cell has none.",
+        description="Between the labels of one row, such as |, where a cell holds several as one text; an empty cell "
+        "says that none holds.",
     )
 
 
