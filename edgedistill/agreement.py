@@ -53,9 +53,15 @@ def _losses_get_their_gold(distill: DistillOptions, data: DataOptions) -> Found:
             )
 
 
-def _a_search_has_something_to_change(distill: DistillOptions) -> Found:
+def _a_search_has_something_to_change(distill: DistillOptions, task: TaskOptions) -> Found:
     losses = [loss.loss for loss in distill.losses]
-    if distill.search is not None and "forward_kl" not in losses:
+    if distill.search is not None and task.kind not in registry.load(LOSSES, "forward_kl").Options.TASKS:
+        yield (
+            "distill.search",
+            f"changes the temperature of 'forward_kl', which does not compare what '{task.kind}' gives; "
+            "leave search out",
+        )
+    elif distill.search is not None and "forward_kl" not in losses:
         yield (
             "distill.search",
             "changes the temperature of 'forward_kl', and distill.losses has none; add it, or leave search out",

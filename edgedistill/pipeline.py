@@ -91,13 +91,14 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
     trainers = versions(*TRAINERS)
     add(
         "corpus", "distill", ("corpus",), (),
-        data=recipe.data, labels=planning.named_labels(recipe.task), files=digests(recipe.data, base),
+        data=recipe.data, labels=planning.named_labels(recipe.task), several=recipe.task.SEVERAL,
+        files=digests(recipe.data, base),
         teacher_labels=None if getattr(recipe.teacher, "fit", None) else kind.digest(recipe.teacher, base),
         versions=versions("datasets", "datasketch", "pyarrow"),
     )  # fmt: skip
     reads = _read_by_the_teacher(made["corpus"], run)
     add(
-        "teacher", "distill", ("teachers", *shared), () if reads else ("corpus",),
+        "teacher", "distill", ("teachers", "distill/losses", *shared), () if reads else ("corpus",),
         teacher=recipe.teacher, task=recipe.task, files=kind.digest(recipe.teacher, base), train_and_validation=reads,
         versions=trainers,
     )  # fmt: skip
@@ -257,7 +258,7 @@ class _Build:
             labels = planning.named_labels(task)
             if labels is None:
                 labels = kind.labels_of(recipe.teacher, base, folder / "progress")
-            return collect(recipe.data, labels, base, folder)
+            return collect(recipe.data, labels, base, folder, several=task.SEVERAL)
 
         def record(folder: Path) -> Signals:
             from edgedistill.distill.signals import record

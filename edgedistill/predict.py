@@ -18,6 +18,7 @@ class Prediction:
 
     text: str
     probabilities: dict[str, float]  # by label, in the order of the model's outputs
+    several: bool = False  # whether several labels may hold at once; the probabilities then add up to anything
     vector: tuple[float, ...] = ()  # of a sentence embedder, which has no labels
 
     @property
@@ -25,16 +26,27 @@ class Prediction:
         """The most likely label."""
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that hold: each that is likelier than not where several may, else the most likely one."""
+        if not self.several:
+            return (self.label,)
+        return tuple(label for label, probability in self.probabilities.items() if probability > 0.5)
+
     def line(self, *, as_json: bool) -> str:
         """Return one line: label, probability and text between tabs, white space as one blank; or JSON with it all.
 
-        A vector is always JSON: its numbers mean nothing to a reader.
+        Several labels stand between commas, and so do their probabilities; where none holds there is a hyphen. A
+        vector is always JSON: its numbers mean nothing to a reader.
         """
         if self.vector:
             return _line({"text": self.text, "vector": self.vector})
-        probability = self.probabilities[self.label]
         if not as_json:
-            return f"{self.label}\t{probability:.4f}\t{' '.join(self.text.split())}"
+            probabilities = ",".join(f"{self.probabilities[label]:.4f}" for label in self.labels)
+            return f"{','.join(self.labels) or '-'}\t{probabilities or '-'}\t{' '.join(self.text.split())}"
+        if self.several:
+            return _line({"text": self.text, "labels": self.labels, "probabilities": self.probabilities})
+        probability = self.probabilities[self.label]
         said = {"text": self.text, "label": self.label, "probability": probability, "probabilities": self.probabilities}
         return _line(said)
 
@@ -83,10 +95,11 @@ class Predictor:
         """Return the probability of every label, or the vector; never batched, so no text changes another's answer."""
         logits = self._model.run(self._model.encode([text]))[0].astype(np.float64)
         if not self._model.labels:
-            return Prediction(text, {}, tuple(round(float(number), 6) for number in logits))
-        weights = np.exp(logits - logits.max())
-        shares = (weights / weights.sum()).tolist()
-        return Prediction(text, dict(zip(self._model.labels, shares, strict=True)))
+            return Prediction(text, {}, vector=tuple(round(float(number), 6) for number in logits))
+        several = self._model.several
+        likely = np.exp(-np.logaddexp(0, -logits)) if several else np.exp(logits - logits.max())
+        shares = (likely if several else likely / likely.sum()).tolist()
+        return Prediction(text, dict(zip(self._model.labels, shares, strict=True)), several)
 
 
 def _model_file(artifact: Path, variant: str | None) -> str:

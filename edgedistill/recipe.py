@@ -11,6 +11,14 @@ from edgedistill.registry import Choice, load, names
 from edgedistill.section import FormatOptions, MethodOptions, Section, StudentOptions, TaskOptions, TeacherOptions
 
 STUDENTS = "edgedistill.models.students"
+_LOSSES: dict[str, list[dict[str, Any]]] = {
+    "multi_label_classification": [
+        {"loss": "binary_kl", "weight": 0.9, "temperature": 2.0},
+        {"loss": "binary_cross_entropy", "weight": 0.1},
+    ],
+    "sentence_embedding": [{"loss": "cosine"}],
+}
+"""What a student of each task minimises unless the recipe says it, where that is not what a distill section says."""
 CALLS_FOR_P90 = 64  # below that an order statistic cannot carry it at 99 % confidence
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -37,8 +45,8 @@ def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recipe's plain values with those defaults that depend on other values.
 
     A table of token vectors wants larger steps and batches than a transformer; texts without labels have no gold to
-    learn from; fewer rounds need more calls each to carry a p90. What the recipe says itself is never changed, and
-    what makes no sense is left for validation to tell.
+    learn from; where several labels may hold, each is learned for itself; fewer rounds need more calls each to carry a
+    p90. What the recipe says itself is never changed, and what makes no sense is left for validation to tell.
     """
     defaults = {"distill": _distill_defaults(plain), "benchmark": _benchmark_defaults(plain)}
     filled = dict(plain)
@@ -61,10 +69,12 @@ def _distill_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
     known = isinstance(kind, str) and kind in names(STUDENTS)
     defaults = dict(load(STUDENTS, str(kind)).Options.TRAINING) if known else {}
     task = plain.get("task")
-    if isinstance(task, Mapping) and task.get("kind") == "sentence_embedding":
-        defaults["losses"] = [{"loss": "cosine"}]
-    elif isinstance(data, Mapping) and _unlabelled(data.get("train")):
-        defaults["losses"] = [{"loss": "forward_kl"}]
+    for_task = _LOSSES.get(str(task.get("kind"))) if isinstance(task, Mapping) else None
+    without_gold = isinstance(data, Mapping) and _unlabelled(data.get("train"))
+    if without_gold:
+        defaults["losses"] = [{"loss": for_task[0]["loss"]} if for_task else {"loss": "forward_kl"}]
+    elif for_task:
+        defaults["losses"] = for_task
     return defaults
 
 

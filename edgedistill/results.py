@@ -61,7 +61,9 @@ class SplitQuality(Value):
     metric: Metric
     retained: Metric | None = Field(description="Its metric over the teacher's, same items, paired interval.")
     teacher_agreement: Metric
-    teacher_flips: int = Field(description="Items of another answer than the teacher's: top class, or nearest text.")
+    teacher_flips: int = Field(
+        description="Items of another answer than the teacher's: class, labels, or nearest text."
+    )
     teacher_divergence: float | None = Field(
         None,
         description="Mean KL from the teacher, or 1 - cosine of the vectors; None where these are turned or shorter.",

@@ -18,6 +18,8 @@ class TaskOptions(Section):
     kind: str
     max_length: int = Field(128, ge=4, le=8192, description="Tokens of the longest input; longer texts are cut.")
     LABELLED: ClassVar[bool] = True  # whether rows have a label from a list of labels
+    SEVERAL: ClassVar[bool] = False  # whether a row may have several of them, or none
+    GOLD_LOSS: ClassVar[str] = ""  # the loss that learns from gold labels; none where rows have none
 
 
 class TeacherOptions(Section):

@@ -18,7 +18,7 @@ from typing import Any
 from edgedistill import recipe_file, registry
 from edgedistill.corpus.sources._file import existing
 from edgedistill.errors import DataError, ModelError
-from edgedistill.models.config_json import has_head, labels_in, longest_input, read_config
+from edgedistill.models.config_json import has_head, labels_in, longest_input, other_head, read_config
 from edgedistill.models.resolve import PICKLES, resolve
 from edgedistill.models.student import anatomy, most_tokens, own_checkpoint
 from edgedistill.recipe import Recipe
@@ -101,6 +101,9 @@ def _teacher_problems(teacher: Any, task: Any, student: Any, base: Path) -> Foun
         return
     if teacher.fit is None and (task is None or task.LABELLED):
         yield from _head_problems(head_labels(config), None if task is None else task.labels)
+        other = None if task is None else other_head(config, task.kind, several=task.SEVERAL)
+        if other is not None:
+            yield "task.kind", f"the teacher's head {other}"
     if task is not None and student is not None and own_checkpoint(student) is None:
         yield from _student_problems(student, config, task.max_length, "teacher.model")
     yield from _length_problems(config, task, "teacher")

@@ -64,7 +64,8 @@ class Metric(Value):
 class Split(Value):
     """Rows that are used for one purpose, as a parquet file with columns text, label, row_hash.
 
-    `label` is an index into the corpus' labels, -1 where the row has none. In a split of queries and documents it is
+    `label` is an index into the corpus' labels, -1 where the row has none; where several labels may hold of a row, it
+    is the set of them: bit i is label i, and 0 says that none holds. In a split of queries and documents it is
     a query's document, as its row in the split, and -1 at a document. `row_hash` is the first 16 hex digits
     of the SHA-256 of the text as stored, and is what ties a cached teacher output to its very input.
     """
@@ -73,7 +74,9 @@ class Split(Value):
     rows: int = Field(ge=0)
     labelled_rows: int = Field(ge=0)
     documents: int = Field(0, ge=0, description="Rows that are searched among; the others are queries then.")
-    label_counts: dict[str, int]
+    label_counts: dict[str, int] = Field(
+        description="Rows of each label; where a row may have several, it counts often."
+    )
     exact_duplicates_removed: int = Field(ge=0)
     near_duplicates_removed: int = Field(ge=0)
     conflicting_rows_removed: int = Field(ge=0, description="Same text, different labels: no one can be right on both.")
@@ -294,7 +297,9 @@ class QuantizationCost(Value):
     kl: float = Field(
         ge=0, description="Mean of KL(float student || quantized) over rows, in nats; of vectors, of 1 - cosine."
     )
-    agreement: Metric = Field(description="Rows with the float student's top class, or nearest text among five.")
+    agreement: Metric = Field(
+        description="Rows with the float student's top class, labels, or nearest text among five."
+    )
     metric: Metric | None = Field(description="The quantized model's own; None where no row has a gold label.")
     metric_loss: Metric | None = Field(description="The float student's metric minus the quantized model's, paired.")
 
@@ -343,7 +348,7 @@ class ParityCheck(Value):
     max_abs_diff: float
     tolerance: float | None = Field(description="None where it is a measurement, not a gate.")
     top1_agreement: float = Field(
-        description="Share of inputs with the same top class, or vectors with a cosine of 0.99."
+        description="Share of inputs with the same top class or labels, or vectors with a cosine of 0.99."
     )
     inputs: int
     worst: str = Field(description="The input with the largest difference, in words.")

@@ -189,7 +189,7 @@ def test_a_baked_size_does_not_pass(finished: Finished, root: Path, fixed: tuple
 class Fixed:
     """Answers with the same logits whatever is asked."""
 
-    labels = ("a", "b")
+    labels, several = ("a", "b"), False
 
     def __init__(self, *logits: float) -> None:
         self.logits = np.array(logits, dtype=np.float32)
@@ -254,7 +254,7 @@ def test_both_sessions_are_asked(finished: Finished, root: Path, monkeypatch: py
         if exact:
             return model
         return SimpleNamespace(  # a kernel that saturates: only the deployed session runs it
-            encode=model.encode, labels=model.labels, run=lambda encoded: model.run(encoded) * 2.0
+            encode=model.encode, labels=model.labels, several=False, run=lambda encoded: model.run(encoded) * 2.0
         )
 
     monkeypatch.setattr(onnxruntime, "load", load)

@@ -1,7 +1,9 @@
 """A whole recipe small enough for a test: a teacher of two layers, a few hundred texts, a static student."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tiny_artifact import LABELS, VOCAB, WORDS, write_checkpoint, write_tokenizer
@@ -26,7 +28,21 @@ def rows(count: int, seed: int) -> list[dict[str, str]]:
     return made
 
 
-def write_rows(file: Path, made: list[dict[str, str]]) -> None:
+def rows_of_several(count: int, seed: int) -> list[dict[str, Any]]:
+    """Return different texts with words of none, one or both of the labels, and the list of these labels."""
+    random = np.random.default_rng(seed)
+    made = []
+    for i in range(count):
+        held = [label for place, label in enumerate(LABELS) if i >> place & 1]
+        words = [*random.choice(NEUTRAL, size=random.integers(4, 12))]
+        for label in held:
+            words += [*random.choice(POSITIVE if label == "positive" else NEGATIVE, size=random.integers(3, 6))]
+        random.shuffle(words)
+        made.append({"text": " ".join(words), "label": held})
+    return made
+
+
+def write_rows(file: Path, made: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as jsonl."""
     file.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
 
@@ -80,6 +96,26 @@ data:
 student: {kind: layers, layers: 1}
 distill: {epochs: 3, batch_size: 8, learning_rate: 1.0e-3, seeds: 2}
 quantize: [{method: dynamic_int8, min_weights: 1, sensitivity: true, gate: null}]
+benchmark: {rounds: 3, calls: 5, seconds: 0.01}
+"""
+
+
+SEVERAL_RECIPE = """\
+name: several
+licence: MIT
+task: {kind: multi_label_classification, labels: [negative, positive], max_length: 32}
+teacher:
+  kind: transformers
+  licence: Apache-2.0
+  model: {path: teacher}
+  fit: {method: full, epochs: 4, batch_size: 8, learning_rate: 1.0e-3}
+data:
+  train: {source: jsonl, file: train.jsonl}
+  challenge:
+    other: {source: csv, file: other.csv, separator: "|"}
+student: {kind: static, dimensions: 16, hidden_size: 8}
+distill: {epochs: 8, batch_size: 8, learning_rate: 1.0e-2}
+quantize: [{method: dynamic_int8, min_weights: 1}]
 benchmark: {rounds: 3, calls: 5, seconds: 0.01}
 """
 
@@ -139,5 +175,18 @@ def write_search_recipe(folder: Path, text: str = SEARCH_RECIPE) -> Path:
         write_rows(folder / f"{name}.jsonl", lines)
     (folder / "texts.txt").write_text("".join(f"{row['text']}\n" for row in rows(50, seed=8)), encoding="utf-8")
     file = folder / "found.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def write_recipe_of_several(folder: Path, text: str = SEVERAL_RECIPE) -> Path:
+    """Write a recipe whose texts have none, one or both of two labels, one set of them as csv; return its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_encoder(folder / "teacher")
+    write_rows(folder / "train.jsonl", rows_of_several(400, seed=11))
+    others = rows_of_several(80, seed=12)
+    lines = ["text,label", *(f"{row['text']},{' | '.join(row['label'])}" for row in others)]
+    (folder / "other.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    file = folder / "several.yaml"
     file.write_text(text, encoding="utf-8")
     return file

@@ -50,7 +50,7 @@ def merge_exact(pool: Pool, rows: np.ndarray) -> Thinned:
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     sizes = np.diff(starts, append=len(rows))
     most = np.maximum.reduceat(labels, starts)
-    least = np.minimum.reduceat(np.where(labels < 0, np.iinfo(np.int32).max, labels), starts)
+    least = np.minimum.reduceat(np.where(labels < 0, np.iinfo(labels.dtype).max, labels), starts)
     blank = keys[starts] == pool.blank_key
     conflicting = (most >= 0) & (least != most) & ~blank
     kept = ~conflicting & ~blank

@@ -20,7 +20,7 @@ class Pool:
     """
 
     texts: Texts
-    labels: np.ndarray  # (rows,) int32; -1 where there is none
+    labels: np.ndarray  # (rows,) int32, or int64 where each is a set of labels; -1 where there is none
     keys: np.ndarray  # (rows,) int32; number of the row's key
     row_of_key: np.ndarray  # (keys,) int64; a row that has the key
     blank_key: int  # of white space alone; -1 where no text is

@@ -19,7 +19,7 @@ class Rows:
     """A split in memory; three columns of the same length, in the order of its file."""
 
     texts: list[str]
-    labels: np.ndarray  # (rows,) int64; an index into the corpus' labels, -1 where there is none
+    labels: np.ndarray  # (rows,) int64; an index into the corpus' labels or a set of them, -1 where there is none
     row_hashes: list[str]  # 16 hex digits of the SHA-256 of each text
 
 

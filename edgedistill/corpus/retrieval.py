@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgedistill.corpus.labels import Name
 from edgedistill.errors import DataError
 
 
-def rows_to_find(codes: np.ndarray, names: Sequence[str | None], documents: np.ndarray, place: str) -> np.ndarray:
+def rows_to_find(codes: np.ndarray, names: Sequence[Name], documents: np.ndarray, place: str) -> np.ndarray:
     """Return the row of each query's document, (rows,) int32; -1 for a document.
 
     Args:

@@ -18,7 +18,7 @@ import numpy as np
 from edgedistill import registry
 from edgedistill.corpus.candidates import GRAM, PERMUTATIONS, bands, buckets, sign
 from edgedistill.corpus.duplicates import Index, Thinned, merge_exact, thin_near
-from edgedistill.corpus.labels import found_labels, indices
+from edgedistill.corpus.labels import Name, found_labels, indices, sets
 from edgedistill.corpus.pool import Pool
 from edgedistill.corpus.retrieval import rows_to_find
 from edgedistill.corpus.split import UNLABELLED, audit, by_importance, cut
@@ -48,7 +48,9 @@ def digests(data: DataOptions, base: Path) -> dict[str, str]:
     return {role: _module(source).digest(source, base) for role, source in _sources(data).items()}
 
 
-def collect(data: DataOptions, labels: tuple[str, ...] | None, base: Path, folder: Path) -> Corpus:
+def collect(
+    data: DataOptions, labels: tuple[str, ...] | None, base: Path, folder: Path, *, several: bool = False
+) -> Corpus:
     """Write one parquet file per split into `folder`, and return what they hold.
 
     Args:
@@ -57,6 +59,7 @@ def collect(data: DataOptions, labels: tuple[str, ...] | None, base: Path, folde
             labels, which leaves out whatever the files have.
         base: the recipe's folder, from which file names count.
         folder: where the splits' files go.
+        several: whether several labels may hold of a row, or none.
 
     Raises:
         DataError: a source cannot be read, a label is unknown or missing where something is measured, or a split has
@@ -65,17 +68,21 @@ def collect(data: DataOptions, labels: tuple[str, ...] | None, base: Path, folde
     progress = folder / "progress" / "rows"
     progress.mkdir(parents=True, exist_ok=True)
     with Texts(progress / "texts") as texts:
-        found, labels_of, sources = _read(data, labels, base, texts, progress)
+        found, labels_of, sources = _read(data, labels, base, texts, progress, several=several)
         pool = Pool.of(texts, labels_of)
         if found:
             _check_gold(pool, sources)
         splits, thinned, overlaps = _separate(pool, sources, data, progress, labelled=bool(found))
         train = np.concatenate([splits["train"], splits.pop(UNLABELLED, np.empty(0, dtype=np.int64))])
         splits["train"] = train[np.argsort(pool.keys[train])]
-        _check_rows(pool, splits, {name: thinned.get(name, thinned["train"]) for name in splits}, found)
+        for name, rows in splits.items():
+            _check_rows(name, rows, thinned.get(name, thinned["train"]))
+            if found and name in ("train", "test"):
+                _check_kinds(name, np.unique(pool.labels[rows]), found, several=several)
         nothing = Thinned(np.empty(0, dtype=np.int64))
         written = {
-            name: write(pool, rows, thinned.get(name, nothing), found, name, folder) for name, rows in splits.items()
+            name: write(pool, rows, thinned.get(name, nothing), found, name, folder, several=several)
+            for name, rows in splits.items()
         }
     shutil.rmtree(progress)
     return Corpus(
@@ -100,17 +107,18 @@ def _module(source: SourceOptions) -> Any:
 
 
 def _read(
-    data: DataOptions, labels: tuple[str, ...] | None, base: Path, texts: Texts, progress: Path
+    data: DataOptions, labels: tuple[str, ...] | None, base: Path, texts: Texts, progress: Path, *, several: bool
 ) -> tuple[tuple[str, ...], np.ndarray, dict[str, np.ndarray]]:
     """Append every source's rows to `texts`; return the labels, each row's, and the row numbers of each role."""
     codes: dict[str, np.ndarray] = {}
-    names: dict[str, list[str | None]] = {}
+    names: dict[str, list[Name]] = {}
     sources: dict[str, np.ndarray] = {}
     documents: dict[str, np.ndarray] = {}
     for role, source in _sources(data).items():
         if (role == UNLABELLED or labels == ()) and "label" in type(source).model_fields:
             source = source.model_copy(update={"label": None})
         first, table = len(texts), _module(source).read(source, base, progress / "datasets")
+        _check_lists(table, role, several=several)
         codes[role], names[role] = _append(table, texts)
         if source.SEARCHED:
             documents[role] = table["document"].to_numpy()
@@ -121,18 +129,47 @@ def _read(
     def numbers(role: str) -> np.ndarray:
         if role in documents:
             return rows_to_find(codes[role], names[role], documents[role], f"data.{role}")
-        return indices(codes[role], names[role], found, role, numbers_are_indices=labels is not None)
+        return (sets if several else indices)(
+            codes[role], names[role], found, role, numbers_are_indices=labels is not None
+        )
 
     return found, np.concatenate([numbers(role) for role in sources]), sources
 
 
-def _append(table: Any, texts: Texts) -> tuple[np.ndarray, list[str | None]]:
-    """Append a source's rows to `texts`; return for each which label it has, and what the labels are called."""
-    numbers: dict[str | None, int] = {}
+def _check_lists(table: Any, role: str, *, several: bool) -> None:
+    """Check that a row's label is one where there can be one, and a list of labels where there can be several.
+
+    Raises:
+        DataError: it is otherwise; a column of which every value is missing fits both.
+    """
+    import pyarrow as pa
+
+    labels, listed = table["label"], pa.types.is_list(table["label"].type)
+    if listed == several or labels.null_count == len(labels):
+        return
+    shown = labels.drop_null()[0].as_py()
+    if listed:
+        raise DataError(
+            f"data.{role}: the label column holds {shown!r}; a label is a text or a whole number; "
+            "write task.kind: multi_label_classification where a row may have several"
+        )
+    raise DataError(
+        f"data.{role}: the label column holds {shown!r}, not a list of labels; write lists, "
+        f"or name what stands between two labels of a row as data.{role}.separator"
+    )
+
+
+def _append(table: Any, texts: Texts) -> tuple[np.ndarray, list[Name]]:
+    """Append a source's rows to `texts`; return for each which label it has, and what the labels are called.
+
+    A list of labels is one name, whatever their order.
+    """
+    numbers: dict[Name, int] = {}
     codes = array("i")
     for batch in table.to_batches(ROWS_AT_ONCE):
         for text, name in zip(batch["text"].to_pylist(), batch["label"].to_pylist(), strict=True):
             texts.append(text)
+            name = tuple(sorted(name)) if isinstance(name, list) else name
             codes.append(numbers.setdefault(name, len(numbers)))
     return np.frombuffer(codes, dtype=np.int32), list(numbers)
 
@@ -191,27 +228,40 @@ def _separate(
     return splits, thinned, overlaps
 
 
-def _check_rows(
-    pool: Pool, splits: Mapping[str, np.ndarray], thinned: Mapping[str, Thinned], labels: tuple[str, ...]
-) -> None:
-    """Check that every split is large enough for its purpose.
+def _check_rows(split: str, rows: np.ndarray, thinned: Thinned) -> None:
+    """Check that a split is large enough for its purpose.
 
     Args:
-        pool: holds the rows.
-        splits: what is left.
-        thinned: split -> what was removed from the source that it comes from.
-        labels: class names.
+        split: its name.
+        rows: what is left.
+        thinned: what was removed from the source that it comes from.
     """
-    for split, rows in splits.items():
-        fewest = FEWEST_ROWS if split in ("train", "validation", "test") else 1
-        if len(rows) < fewest:
-            raise DataError(
-                f"{split} has {len(rows)} rows left and needs {fewest}; of its source {_told(thinned[split])}; "
-                f"give more rows, a file of its own as data.{split}, or a larger share in data.split"
-            )
-        used = set(np.unique(pool.labels[rows]).tolist()) - {-1}
-        if labels and split in ("train", "test") and len(used) == 1:
-            raise DataError(f"{split} has only the label {labels[used.pop()]!r}; it needs rows of at least two labels")
+    fewest = FEWEST_ROWS if split in ("train", "validation", "test") else 1
+    if len(rows) < fewest:
+        raise DataError(
+            f"{split} has {len(rows)} rows left and needs {fewest}; of its source {_told(thinned)}; "
+            f"give more rows, a file of its own as data.{split}, or a larger share in data.split"
+        )
+
+
+def _check_kinds(split: str, used: np.ndarray, labels: tuple[str, ...], *, several: bool) -> None:
+    """Check that not every labelled row of a split is labelled alike.
+
+    Args:
+        split: its name.
+        used: the numbers that its rows have; -1 for a missing one.
+        labels: class names.
+        several: whether a number is a set of labels.
+    """
+    known = used[used >= 0].tolist()
+    if len(known) != 1:
+        return
+    if not several:
+        raise DataError(f"{split} has only the label {labels[known[0]]!r}; it needs rows of at least two labels")
+    held = [repr(label) for index, label in enumerate(labels) if known[0] >> index & 1]
+    raise DataError(
+        f"every row of {split} has the same labels ({', '.join(held) or 'none'}); it needs at least two sets of labels"
+    )
 
 
 def _told(thinned: Thinned) -> str:

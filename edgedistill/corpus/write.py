@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 ROWS_PER_GROUP = 1 << 16  # of the parquet file: what a reader must hold at once
 
 
-def write(pool: Pool, rows: np.ndarray, thinned: Thinned, labels: tuple[str, ...], split: str, folder: Path) -> Split:
+def write(
+    pool: Pool,
+    rows: np.ndarray,
+    thinned: Thinned,
+    labels: tuple[str, ...],
+    split: str,
+    folder: Path,
+    *,
+    several: bool = False,
+) -> Split:
     """Write rows of the pool, in this order, as the split's parquet file: whole or not at all.
 
     Args:
@@ -28,6 +37,7 @@ def write(pool: Pool, rows: np.ndarray, thinned: Thinned, labels: tuple[str, ...
         labels: class names.
         split: its name, and the file's.
         folder: where the file goes.
+        several: whether a row's number is a set of labels.
     """
     import pyarrow.parquet as pq
 
@@ -44,7 +54,11 @@ def write(pool: Pool, rows: np.ndarray, thinned: Thinned, labels: tuple[str, ...
         os.fsync(out.fileno())
     draft.replace(folder / file)
     known = pool.labels[rows] >= 0
-    counts = np.bincount(pool.labels[rows][known], minlength=len(labels)).tolist() if labels else []
+    gold = pool.labels[rows][known]
+    if several:
+        counts = [int(((gold >> index) & 1).sum()) for index in range(len(labels))]
+    else:
+        counts = np.bincount(gold, minlength=len(labels)).tolist() if labels else []
     return Split(
         file=file,
         rows=len(rows),

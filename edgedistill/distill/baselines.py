@@ -9,6 +9,8 @@ import numpy as np
 
 from edgedistill.corpus.read import batches, labels_of, texts_of
 from edgedistill.progress import say
+from edgedistill.tasks._labels import as_sets, members
+from edgedistill.tasks._task import task_of
 from edgedistill.training.evaluate import evaluate
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Baseline, Corpus, Signals
@@ -88,7 +90,6 @@ def _reduced(queries: Any, documents: Any) -> np.ndarray:
 def _tfidf_linear(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:
     """TF-IDF of words and word pairs under logistic regression, its strength chosen on validation."""
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
 
     say("  control: TF-IDF and a linear model")
     labels, validation_labels = labels_of(corpus, "train"), labels_of(corpus, "validation")
@@ -97,35 +98,94 @@ def _tfidf_linear(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     features = vectorizer.fit_transform(islice(texts_of(corpus, "train", labelled=True), len(gold)))
     held_out = vectorizer.transform(texts_of(corpus, "validation"))
-    models = [LogisticRegression(C=strength, max_iter=1000).fit(features, gold) for strength in TFIDF_STRENGTHS]
+    fit: Any = _OneForEachLabel if task_of(signals.task).Options.SEVERAL else _OneForAll
+    models = [fit(features, gold, len(corpus.labels), strength) for strength in TFIDF_STRENGTHS]
     best = max(models, key=lambda model: (model.predict(held_out)[judged] == validation_labels[judged]).mean())
 
     def answer(name: str) -> np.ndarray:
-        logits = np.full((corpus.splits[name].rows, len(corpus.labels)), -30.0, dtype=np.float32)
-        start = 0
-        for batch in batches(corpus, name, "text"):
-            said = best.predict_log_proba(vectorizer.transform(batch["text"].to_pylist()))
-            logits[start : start + len(said), best.classes_] = said
-            start += len(said)
-        return logits
+        parts = [best.logits(vectorizer.transform(b["text"].to_pylist())) for b in batches(corpus, name, "text")]
+        return np.concatenate([np.empty((0, len(corpus.labels)), dtype=np.float32), *parts])
 
     evaluation = evaluate(answer, signals, corpus.evaluation_splits, folder, "tfidf")
     description = (
-        f"TF-IDF (1,2)-grams, logistic regression, C={best.C:g} chosen on validation, {features.shape[1]} features"
+        f"TF-IDF (1,2)-grams, {best.NAME}, C={best.strength:g} chosen on validation, {features.shape[1]} features"
     )
     if len(gold) < len(known):
         description += f", fitted on {len(gold)} of {len(known)} labelled rows, drawn by hash"
     return Baseline(name="tfidf_linear", description=description, evaluation=evaluation)
 
 
+class _OneForAll:
+    """One logistic regression that tells the labels apart."""
+
+    NAME = "logistic regression"
+
+    def __init__(self, features: Any, gold: np.ndarray, labels: int, strength: float) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        self.strength, self._labels = strength, labels
+        self._model = LogisticRegression(C=strength, max_iter=1000).fit(features, gold)
+
+    def predict(self, features: Any) -> np.ndarray:
+        """Return each row's label, (rows,)."""
+        found: np.ndarray = self._model.predict(features)
+        return found
+
+    def logits(self, features: Any) -> np.ndarray:
+        """Return log-probabilities, (rows, labels) float32; next to nothing for a label that no row had."""
+        logits = np.full((features.shape[0], self._labels), -30.0, dtype=np.float32)
+        logits[:, self._model.classes_] = self._model.predict_log_proba(features)
+        return logits
+
+
+class _OneForEachLabel:
+    """A logistic regression for each label, whatever the others say."""
+
+    NAME = "a logistic regression for each label"
+
+    def __init__(self, features: Any, gold: np.ndarray, labels: int, strength: float) -> None:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
+
+        holds = members(gold, labels)
+        self.strength, self._always = strength, holds.all(axis=0)
+        self._varies = holds.any(axis=0) & ~self._always  # others need no model, and get none
+        self._model = OneVsRestClassifier(LogisticRegression(C=strength, max_iter=1000))
+        self._model.fit(features, holds[:, self._varies])
+
+    def predict(self, features: Any) -> np.ndarray:
+        """Return each row's set of labels, (rows,) int64."""
+        return as_sets(self.logits(features) > 0)
+
+    def logits(self, features: Any) -> np.ndarray:
+        """Return logits, (rows, labels) float32; of a label that always or never held, that it does so."""
+        logits = np.tile(np.where(self._always, 30.0, -30.0).astype(np.float32), (features.shape[0], 1))
+        logits[:, self._varies] = self._model.decision_function(features).reshape(features.shape[0], -1)
+        return logits
+
+
 def _majority(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:
-    """The training rows' most frequent class, always."""
-    train_labels = SplitSignals(signals, "train").labels
-    counts = np.bincount(train_labels[train_labels >= 0], minlength=len(corpus.labels))
+    """What the training rows most often say, always: the most frequent class, or each label's more frequent state."""
+    labels = np.asarray(SplitSignals(signals, "train").labels)
+    several = task_of(signals.task).Options.SEVERAL
+    said, description = (_states if several else _most_frequent)(labels[labels >= 0], corpus.labels)
 
     def answer(name: str) -> np.ndarray:
-        return np.tile((counts / counts.sum()).astype(np.float32), (signals.splits[name].rows, 1))
+        return np.tile(said.astype(np.float32), (signals.splits[name].rows, 1))
 
     evaluation = evaluate(answer, signals, corpus.evaluation_splits, folder, "majority")
-    description = f"always {corpus.labels[int(counts.argmax())]!r}, the most frequent class in train"
     return Baseline(name="majority", description=description, evaluation=evaluation)
+
+
+def _most_frequent(gold: np.ndarray, labels: tuple[str, ...]) -> tuple[np.ndarray, str]:
+    """Return each class' share of the rows, (classes,), and in words which one it is."""
+    counts = np.bincount(gold, minlength=len(labels))
+    return counts / counts.sum(), f"always {labels[int(counts.argmax())]!r}, the most frequent class in train"
+
+
+def _states(gold: np.ndarray, labels: tuple[str, ...]) -> tuple[np.ndarray, str]:
+    """Return each label's log-odds in the rows, (labels,), and in words which labels hold in more than half of them."""
+    share = members(gold, len(labels)).mean(axis=0).clip(1e-6, 1 - 1e-6)
+    held = [repr(label) for label, of_label in zip(labels, share, strict=True) if of_label > 0.5]
+    description = f"always {' and '.join(held) or 'no label'}: each label's more frequent state in train"
+    return np.log(share / (1 - share)), description

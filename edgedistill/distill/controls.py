@@ -95,7 +95,8 @@ class _Learner:
         if not self.corpus.labels:
             return self._learned(start, split.rows, objective, options, name, what)
         known = np.flatnonzero(split.labels >= 0)
-        gold = GoldLabels(np.asarray(split.labels)[known], validation.rows, validation.labels)
+        labels = np.asarray(split.labels)[known]
+        gold = GoldLabels(labels, validation.rows, validation.labels, self.signals.task)
         return self._learned(start, split.rows.take(known), gold, options, name, what)
 
     def described(self) -> str:

@@ -20,6 +20,7 @@ from edgedistill.models.vocabulary import trimmed_checkpoint
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
 from edgedistill.student_values import Tokens
+from edgedistill.tasks._task import task_of
 from edgedistill.training.evaluate import evaluate
 from edgedistill.training.loop import train
 from edgedistill.training.predict import outputs_of
@@ -44,7 +45,8 @@ def start_of(tokens: Tokens, checkpoint: Path, progress: Path) -> Path:
 
 def head_of(corpus: Corpus, signals: Signals) -> Head:
     """Return what a student is to say of a text."""
-    return Head(corpus.labels, signals.width, projection_of(signals))
+    several: bool = task_of(signals.task).Options.SEVERAL
+    return Head(corpus.labels, signals.width, projection_of(signals), several=several)
 
 
 def make_student(options: StudentOptions, start: Path, head: Head, seed: int, progress: Path) -> Any:

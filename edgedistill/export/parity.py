@@ -85,6 +85,8 @@ def prove(
     deployed = program.load(root, file, threads=threads)
     if deployed.labels != model.labels:
         raise StageError(f"{file} names its labels {list(deployed.labels)}, and its checkpoint {list(model.labels)}")
+    if model.labels and deployed.several != model.several:
+        raise StageError(f"{file} and its checkpoint differ in whether several labels may hold (config.json)")
     compared = same_token_ids(tokenizer, deployed, texts)
     tolerance = tolerance_of(model)
     exact = program.load(root, file, threads=threads, exact=True)
@@ -119,13 +121,15 @@ def same_token_ids(tokenizer: Any, model: LoadedModel, texts: Sequence[str]) -> 
     return len(texts)
 
 
-def _same_answer(given: np.ndarray, expected: np.ndarray, *, classes: bool) -> np.ndarray:
-    """Return which rows have the same top class, or as vectors nearly the same direction, (rows,) bool."""
+def _same_answer(given: np.ndarray, expected: np.ndarray, model: Any) -> np.ndarray:
+    """Return which rows have the same top class, or set of labels, or nearly the same direction, (rows,) bool."""
     same: np.ndarray
-    if classes:
-        same = given.argmax(axis=1) == expected.argmax(axis=1)
-    else:
+    if not model.labels:
         same = (unit(given) * unit(expected)).sum(axis=1) >= SAME_DIRECTION
+    elif model.several:
+        same = ((given > 0) == (expected > 0)).all(axis=1)
+    else:
+        same = given.argmax(axis=1) == expected.argmax(axis=1)
     return same
 
 
@@ -145,7 +149,7 @@ def compare(model: Any, artifact: LoadedModel, texts: Sequence[str], tolerance: 
             finite = np.isfinite(given).all() and np.isfinite(expected).all()
             difference = float(np.abs(given - expected).max()) if finite else float("inf")
             largest = max(largest, float(np.abs(expected).max()) if finite else 0.0)
-            agreed += int(_same_answer(given, expected, classes=bool(model.labels)).sum())
+            agreed += int(_same_answer(given, expected, model).sum())
             total += len(batch)
             if difference > worst:
                 worst, where = difference, f"a batch of {len(batch)} that starts with {batch[0][:40]!r}"

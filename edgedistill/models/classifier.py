@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edgedistill.models.config_json import STATIC
+from edgedistill.models.config_json import SEVERAL, STATIC
 from edgedistill.models.factorised import RANK, FactorisedEmbedding, rank_of
 from edgedistill.models.pooling import pooled
 
@@ -29,6 +29,16 @@ class TransformerClassifier(nn.Module):
         """Class names in the order of the logits."""
         id2label = self.model.config.id2label
         return tuple(str(id2label[i]) for i in range(len(id2label)))
+
+    @property
+    def several(self) -> bool:
+        """Whether several labels may hold at once, so that each logit has a sigmoid of its own."""
+        return bool(self.model.config.problem_type == SEVERAL)
+
+    @several.setter
+    def several(self, wanted: bool) -> None:
+        if wanted != self.several:
+            self.model.config.problem_type = SEVERAL if wanted else None
 
     @property
     def width(self) -> int:
@@ -76,6 +86,7 @@ class StaticClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.labels = labels
+        self.several = False  # whether several labels may hold at once, so that each logit has a sigmoid of its own
         self.embedding: Any = (
             nn.Embedding(vocab_size, dimensions) if rank is None else FactorisedEmbedding(vocab_size, rank, dimensions)
         )
@@ -118,6 +129,7 @@ class StaticClassifier(nn.Module):
             "intermediate_size": self.hidden.out_features,
             "num_hidden_layers": 0,
             **_names(self.labels),
+            **({"problem_type": SEVERAL} if self.several else {}),
             **rank_setting(self),
         }
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -131,6 +143,7 @@ class StaticClassifier(nn.Module):
         labels = tuple(config["id2label"][str(i)] for i in range(len(config["id2label"])))
         sizes = (config["vocab_size"], config["hidden_size"], config["intermediate_size"])
         model = cls(*sizes, labels=labels, rank=config.get(RANK))
+        model.several = config.get("problem_type") == SEVERAL
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model
 

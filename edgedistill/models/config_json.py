@@ -10,6 +10,8 @@ STATIC = "StaticClassifier"
 """The architecture that a checkpoint of a static student names."""
 STATIC_EMBEDDER = "StaticEmbedder"
 """The architecture that a checkpoint of a static student names where it gives sentence vectors."""
+SEVERAL = "multi_label_classification"
+"""The `problem_type`, in transformers' words, of a classifier that gives each label a probability of its own."""
 POSITIONS_AFTER_PADDING = {
     "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
     "xlm-roberta", "xlm-roberta-xl", "xmod",
@@ -44,6 +46,21 @@ def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
     """
     names = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
     return tuple(str(names[str(i)]) for i in range(len(names)))
+
+
+def other_head(config: dict[str, Any], kind: str, *, several: bool) -> str | None:
+    """Return what is wrong where a checkpoint's own head says that it was trained for another task; None where nothing.
+
+    Args:
+        config: the checkpoint's.
+        kind: the task's.
+        several: whether several labels may hold at once there.
+    """
+    said = config.get("problem_type")
+    if said is None or (said == SEVERAL) == several:
+        return None
+    cure = "choose another task.kind" if several else f"write task.kind: {SEVERAL}"
+    return f"was trained as {said}, and '{kind}' is not that; {cure}, or add teacher.fit to train a new head"
 
 
 def longest_input(config: dict[str, Any]) -> int | None:

@@ -25,6 +25,7 @@ class Head:
     labels: tuple[str, ...]  # empty: a vector
     width: int  # numbers in the answer
     projection: Any = None  # (teacher's width, width) float32: how the teacher's vectors are turned; None: not at all
+    several: bool = False  # whether several labels may hold at once
 
 
 def make(options: StudentOptions, start: Path, head: Head, folder: Path) -> Any:
@@ -36,7 +37,9 @@ def make(options: StudentOptions, start: Path, head: Head, folder: Path) -> Any:
         folder: where half-finished work is kept.
     """
     student = registry.load(STUDENTS, options.kind).make(options, start, head.labels, folder)
-    if not head.labels:
+    if head.labels:
+        student.several = head.several
+    else:
         import torch
 
         from edgedistill.models.embedder import projected

@@ -27,7 +27,7 @@ env.allowRemoteModels = false;
 env.localModelPath = "./";  // a browser: the URL of the folder that holds this one, and below this one's name for "."
 
 const classify = await pipeline("text-classification", ".", {options});
-console.log(await classify("a text to classify"));
+console.log(await classify("a text to classify"{every_label}));
 """
 
 _VECTORS_JS = """\
@@ -64,6 +64,11 @@ _WORDS = {
         "output": "logits", "text": "a text to classify",
         "use": 'print(json.load(open("config.json"))["id2label"][str(logits[0].argmax())])'
     },
+    "multi_label_classification": {
+        "output": "logits", "text": "a text to classify",
+        "use": 'names = json.load(open("config.json"))["id2label"]\n'
+               "print([names[str(i)] for i in (logits[0] > 0).nonzero()[0]])"
+    },
     "sentence_embedding": {
         "output": "sentence_embedding", "text": "a text to search with", "use": "print(sentence_embedding.shape)"
     },
@@ -79,7 +84,8 @@ def lines(variant: Variant, task: str) -> str:
 def transformers_js_lines(variant: Variant, task: str) -> str:
     """Return JavaScript that does so with transformers.js."""
     template = _VECTORS_JS if task == "sentence_embedding" else _TRANSFORMERS_JS
-    return template.format(options=transformers_js_options(variant))
+    every_label = ", { top_k: null }" if task == "multi_label_classification" else ""  # not the likeliest alone
+    return template.format(options=transformers_js_options(variant), every_label=every_label)
 
 
 def node_lines(variant: Variant, task: str) -> str:

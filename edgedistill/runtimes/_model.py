@@ -12,6 +12,7 @@ class LoadedModel(Protocol):
     """A model in memory, ready to answer."""
 
     labels: tuple[str, ...]  # empty where it gives sentence vectors
+    several: bool  # whether several labels may hold at once
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Return input_ids and attention_mask, each (batch, tokens) int64, padded to the longest text."""

@@ -35,7 +35,9 @@ class OnnxModel:
         self._inputs = {given.name for given in self._session.get_inputs()}
         self._tokenizer = FileTokenizer(root)
         self._output = self._session.get_outputs()[0].name
-        names = json.loads((root / "config.json").read_text(encoding="utf-8")).get("id2label", {})
+        config = json.loads((root / "config.json").read_text(encoding="utf-8"))
+        self.several = config.get("problem_type") == "multi_label_classification"
+        names = config.get("id2label", {})
         self.labels = tuple(names[str(i)] for i in range(len(names))) if self._output == "logits" else ()
 
     def encode(self, texts: Sequence[str]) -> Encoded:

@@ -29,6 +29,7 @@ class TorchModel:
         self._model = load_model(root, attention=None)
         self._tokenizer = load_tokenizer(root)
         self.labels = self._model.labels
+        self.several = bool(self.labels and self._model.several)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Return input_ids and attention_mask, each (batch, tokens) int64, padded to the longest text."""

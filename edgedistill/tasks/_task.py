@@ -12,7 +12,7 @@ TASKS = "edgedistill.tasks"
 class Task(Protocol):
     """A module of tasks/; all arrays of one call are of the same rows of one split."""
 
-    Options: Any  # METRIC, PIPELINE_TAG, LABELLED, OUTPUT, AGREEMENT, DIVERGENCE: its words
+    Options: Any  # METRIC, PIPELINE_TAG, OUTPUT, AGREEMENT, DIVERGENCE: its words; LABELLED, SEVERAL, GOLD_LOSS
 
     def gold(self, labels: np.ndarray, teacher: np.ndarray) -> np.ndarray:
         """Return what is right for each row of a held-out split, (rows,) int64, -1 where nothing is known.

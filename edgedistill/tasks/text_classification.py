@@ -3,41 +3,21 @@
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
 
 from edgedistill.section import TaskOptions
+from edgedistill.tasks._labels import Labels
 
 
 class Options(TaskOptions):
     """What the classifier is to tell apart."""
 
     kind: Literal["text_classification"]
-    labels: tuple[str, ...] | None = Field(
-        None,
-        examples=[["negative", "positive"]],
-        description="In the order of the logits; left out, the teacher's or the data's, sorted.",
-    )
-
-    @field_validator("labels")
-    @classmethod
-    def _are_told_apart(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if labels is None:
-            return None
-        if len(labels) < 2:
-            raise ValueError(f"has {len(labels)} label(s); a classifier tells at least two apart")
-        if not all(label.strip() for label in labels):
-            raise ValueError("holds an empty label, which in data means a missing one; give it a name")
-        broken = [label for label in labels if not label.isprintable()]
-        if broken:
-            raise ValueError(f"holds {broken[0]!r}, which does not fit on one line; give it another name")
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise ValueError(f"names {', '.join(map(repr, twice))} more than once; name each label once")
-        return labels
+    labels: Labels = None
 
     METRIC: ClassVar[str] = "accuracy"
     PIPELINE_TAG: ClassVar[str] = "text-classification"
     LABELLED: ClassVar[bool] = True
+    GOLD_LOSS: ClassVar[str] = "cross_entropy"
     OUTPUT: ClassVar[str] = "logits"
     AGREEMENT: ClassVar[str] = "same top class"
     DIVERGENCE: ClassVar[str] = "KL, nats"

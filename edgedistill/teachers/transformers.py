@@ -90,15 +90,19 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
     tokenizer.model_max_length = task.max_length
     fitted: Training | None = None
     if options.fit is None:
-        model = _with_known_labels(source, corpus.labels) if corpus.labels else load_embedder(source, task.pooling)
+        model = (
+            _with_known_labels(source, corpus.labels, task) if corpus.labels else load_embedder(source, task.pooling)
+        )
     else:
         torch.manual_seed(options.fit.seed)
         model = load_encoder_with_new_head(source, corpus.labels)
         copy_checkpoint(source, folder / "base")
         tokenizer.save_pretrained(folder / "base")
+    if corpus.labels:
+        model.several = task.SEVERAL
     _check_reads(model, tokenizer, task.max_length)
     if options.fit is not None:
-        fitted = _fit(model, tokenizer, options.fit, task.max_length, corpus, progress)
+        fitted = _fit(model, tokenizer, options.fit, task, corpus, progress)
     checkpoint = folder / "checkpoint"
     model.save(checkpoint)
     tokenizer.save_pretrained(checkpoint)
@@ -124,8 +128,13 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
     )
 
 
-def _with_known_labels(source: Path, labels: tuple[str, ...]) -> Any:
+def _with_known_labels(source: Path, labels: tuple[str, ...], task: Any) -> Any:
+    from edgedistill.models.config_json import other_head, read_config
     from edgedistill.models.load import load_model
+
+    other = other_head(read_config(source), task.kind, several=task.SEVERAL)
+    if other is not None:
+        raise ModelError(f"the teacher's head {other}")
 
     model = load_model(source)
     if model.labels != labels:
@@ -171,7 +180,7 @@ def _of_length(tokens: int, token: int) -> tuple[Any, Any]:
     return ids, torch.ones_like(ids)
 
 
-def _fit(model: Any, tokenizer: Any, options: FitOptions, max_length: int, corpus: Corpus, progress: Path) -> Training:
+def _fit(model: Any, tokenizer: Any, options: FitOptions, task: Any, corpus: Corpus, progress: Path) -> Training:
     """Train `model` in place on the labelled training rows."""
     import numpy as np
 
@@ -187,9 +196,9 @@ def _fit(model: Any, tokenizer: Any, options: FitOptions, max_length: int, corpu
     if options.method == "head":
         _freeze_layers(model)
     texts, held_out_texts = texts_of(corpus, "train", labelled=True), texts_of(corpus, "validation")
-    rows = tokenize(tokenizer, texts, max_length, progress / "ids.npy", progress / "offsets.npy")
-    held_out = tokenize(tokenizer, held_out_texts, max_length, progress / "v_ids.npy", progress / "v_offsets.npy")
-    objective = GoldLabels(labels[known], held_out, held_out_labels)
+    rows = tokenize(tokenizer, texts, task.max_length, progress / "ids.npy", progress / "offsets.npy")
+    held_out = tokenize(tokenizer, held_out_texts, task.max_length, progress / "v_ids.npy", progress / "v_offsets.npy")
+    objective = GoldLabels(labels[known], held_out, held_out_labels, task.kind)
     trained = train(model, rows, objective, options, progress / "training", "fitting the teacher")
     for parameter in model.parameters():
         parameter.requires_grad_(True)

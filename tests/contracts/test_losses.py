@@ -22,11 +22,19 @@ def _known_signals() -> frozenset[str]:
     return frozenset({"gold"}).union(*kinds)
 
 
-def given(seed: int = 0, scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return what the student and the teacher say, and labels, of one batch."""
+def several(options: Any) -> bool:
+    """Whether a loss is of tasks where several labels may hold at once, so that each logit stands for itself."""
+    return all(
+        registry.load("edgedistill.tasks", task).Options.SEVERAL for task in options.TASKS or ["text_classification"]
+    )
+
+
+def given(options: Any, seed: int = 0, scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what the student and the teacher say, and labels or sets of labels, of one batch."""
     random = torch.Generator().manual_seed(seed)
     student, teacher = (scale * torch.randn(ROWS, CLASSES, generator=random) for _ in range(2))
-    return student, teacher, torch.randint(0, CLASSES, (ROWS,), generator=random)
+    kinds = 2**CLASSES if several(options) else CLASSES
+    return student, teacher, torch.randint(0, kinds, (ROWS,), generator=random)
 
 
 def shape_faults(module: Any, name: str) -> list[str]:
@@ -46,15 +54,18 @@ def shape_faults(module: Any, name: str) -> list[str]:
     return found
 
 
-def alike(outputs: torch.Tensor, needs: frozenset[str]) -> torch.Tensor:
-    """Return other numbers that mean the same: logits with a constant added; a vector is what it is."""
-    return outputs if "embeddings" in needs else outputs + 7.0
+def alike(outputs: torch.Tensor, options: Any) -> torch.Tensor:
+    """Return other numbers that mean the same: logits with a constant added.
+
+    A vector is what it is, and so is a logit that has a sigmoid of its own.
+    """
+    return outputs if "embeddings" in options.NEEDS or several(options) else outputs + 7.0
 
 
 def faults(module: Any, options: Any) -> list[str]:
     """Return what is wrong with what a loss computes."""
-    found, needs = [], module.Options.NEEDS
-    student, teacher, labels = given()
+    found = []
+    student, teacher, labels = given(options)
     student.requires_grad_()
     teacher.requires_grad_()
     value = module.loss(options, student, teacher, labels)
@@ -66,7 +77,7 @@ def faults(module: Any, options: Any) -> list[str]:
     if teacher.grad is not None and teacher.grad.any():
         found.append("no gradient reaches the teacher")
     with torch.no_grad():
-        others = ((alike(student, needs), teacher), (student, alike(teacher, needs)))
+        others = ((alike(student, options), teacher), (student, alike(teacher, options)))
         shifted = [module.loss(options, *other, labels) for other in others]
         order = torch.randperm(ROWS)
         shuffled = module.loss(options, student[order], teacher[order], labels[order])
@@ -88,7 +99,7 @@ def faults(module: Any, options: Any) -> list[str]:
 
 def fall(module: Any, options: Any, steps: int = 150) -> float:
     """Return the share of the loss that descent on free logits leaves over."""
-    student, teacher, labels = given(scale=1.0)
+    student, teacher, labels = given(options, scale=1.0)
     student.requires_grad_()
     optimizer = torch.optim.Adam([student], lr=0.1)
     losses = []
@@ -124,7 +135,7 @@ def test_every_loss_keeps_the_contract(name: str) -> None:
 @EVERY
 def test_every_loss_that_reads_labels_gives_no_gradient_where_there_is_none(name: str) -> None:
     module, options = loaded(name)
-    student, teacher, labels = given()
+    student, teacher, labels = given(options)
     labels[::3] = -1
     student.requires_grad_()
     torch.autograd.backward(module.loss(options, student, teacher, labels))
@@ -138,7 +149,7 @@ def test_every_loss_that_reads_labels_gives_no_gradient_where_there_is_none(name
 @EVERY
 def test_a_batch_without_any_label_is_finite_and_moves_nothing_that_needs_one(name: str) -> None:
     module, options = loaded(name)
-    student, teacher, labels = given()
+    student, teacher, labels = given(options)
     student.requires_grad_()
     loss = module.loss(options, student, teacher, torch.full_like(labels, -1))
     torch.autograd.backward(loss)
@@ -152,7 +163,7 @@ def test_a_batch_without_any_label_is_finite_and_moves_nothing_that_needs_one(na
 @EVERY
 def test_every_loss_reads_only_what_it_says_it_needs(name: str) -> None:
     module, options = loaded(name)
-    student, teacher, labels = given()
+    student, teacher, labels = given(options)
     value = module.loss(options, student, teacher, labels)
     without_teacher = module.loss(options, student, torch.zeros_like(teacher), labels)
     without_gold = module.loss(options, student, teacher, torch.full_like(labels, -1))
@@ -164,12 +175,23 @@ def test_every_loss_reads_only_what_it_says_it_needs(name: str) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_every_divergence_is_zero_for_equals_alone(name: str, seed: int) -> None:
     module, options = loaded(name)
-    student, teacher, labels = given(seed)
-    assert abs(float(module.loss(options, alike(teacher, module.Options.NEEDS), teacher, labels))) < 1e-6
+    student, teacher, labels = given(options, seed)
+    assert abs(float(module.loss(options, alike(teacher, options), teacher, labels))) < 1e-6
     near = teacher + 1e-2 * torch.randn(teacher.shape, generator=torch.Generator().manual_seed(seed))
     assert (
         0 < float(module.loss(options, near, teacher, labels)) < float(module.loss(options, student, teacher, labels))
     )
+
+
+@EVERY
+def test_a_constant_added_to_all_logits_changes_a_loss_of_labels_that_stand_alone(name: str) -> None:
+    module, options = loaded(name)
+    student, teacher, labels = given(options)
+    shift = abs(
+        float(module.loss(options, student + 7.0, teacher, labels) - module.loss(options, student, teacher, labels))
+    )
+    assert shift > 1 or not several(options)
+    assert shift < 1e-3 or several(options) or "embeddings" in options.NEEDS
 
 
 class _Options(LossOptions):

@@ -13,6 +13,7 @@ from tiny_models import ARCHITECTURES, write_model
 from edgedistill import registry
 from edgedistill.models.config_json import read_config
 from edgedistill.models.load import load_model
+from edgedistill.models.student import Head, make
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
 
@@ -119,6 +120,22 @@ def faults(made: Any, saved: Path) -> list[str]:
 def test_every_student_keeps_the_contract(name: str, architecture: str, headed: bool, tmp_path: Path) -> None:
     write_model(tmp_path / "teacher", architecture, headed=headed)
     assert faults(Made(name, tmp_path / "teacher", tmp_path / "progress"), tmp_path / "saved") == []
+
+
+@pytest.mark.parametrize("several", [True, False])
+@pytest.mark.parametrize("headed", [True, False])
+@pytest.mark.parametrize("name", registry.names(STUDENTS))
+def test_every_student_says_whether_several_labels_may_hold(
+    name: str, headed: bool, several: bool, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "teacher", headed=headed)
+    (tmp_path / "progress").mkdir()
+    options = registry.load(STUDENTS, name).Options(kind=name, **SMALL[name])
+    head = Head(LABELS, len(LABELS), several=several)
+    make(options, tmp_path / "teacher", head, tmp_path / "progress").save(tmp_path / "saved")
+    said = read_config(tmp_path / "saved").get("problem_type")
+    assert said == ("multi_label_classification" if several else None)
+    assert load_model(tmp_path / "saved").several == several
 
 
 class _Broken(Made):

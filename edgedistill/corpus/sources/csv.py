@@ -1,7 +1,8 @@
 """Comma-separated values with a header line.
 
 Every cell is read as text: what a column holds never depends on what its first rows look like, and a text such as
-"null" or a label such as "01" stays what it is. An empty label cell is a missing label.
+"null" or a label such as "01" stays what it is. An empty label cell is a missing label; where `separator` says that a
+cell holds several labels, it is a row of which none holds.
 """
 
 import csv

@@ -27,7 +27,9 @@ class Options(StudentOptions):
         description="How many, spread evenly with the first and the last among them; or which, counted from 0.",
     )
 
-    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification", "sentence_embedding"})
+    TASKS: ClassVar[frozenset[str]] = frozenset(
+        {"text_classification", "multi_label_classification", "sentence_embedding"}
+    )
 
 
 def chosen(options: Options, available: int) -> tuple[int, ...]:

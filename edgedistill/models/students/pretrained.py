@@ -28,7 +28,9 @@ class Options(StudentOptions):
         examples=["Apache-2.0"], description="SPDX id of the licence that the checkpoint is under; goes into NOTICE."
     )
 
-    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification", "sentence_embedding"})
+    TASKS: ClassVar[frozenset[str]] = frozenset(
+        {"text_classification", "multi_label_classification", "sentence_embedding"}
+    )
 
 
 def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path) -> Any:

@@ -44,7 +44,9 @@ class Options(StudentOptions):
     )
     intermediate_size: int | None = Field(None, ge=1, description="Neurons in each layer's feed-forward part.")
 
-    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification", "sentence_embedding"})
+    TASKS: ClassVar[frozenset[str]] = frozenset(
+        {"text_classification", "multi_label_classification", "sentence_embedding"}
+    )
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:

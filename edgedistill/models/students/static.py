@@ -30,7 +30,9 @@ class Options(StudentOptions):
     hidden_size: int = Field(128, ge=1, le=4096, description="Width of the head's one hidden layer.")
 
     TRAINING: ClassVar[Mapping[str, Any]] = {"epochs": 15, "batch_size": 256, "learning_rate": 1e-3}
-    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification", "sentence_embedding"})
+    TASKS: ClassVar[frozenset[str]] = frozenset(
+        {"text_classification", "multi_label_classification", "sentence_embedding"}
+    )
 
 
 def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path) -> Any:

@@ -16,8 +16,8 @@ class Gate(Section):
         0.99,
         gt=0,
         le=1,
-        description="Least share of validation texts with the float student's top class, or, of sentence "
-        "vectors, with its nearest text among the five nearest.",
+        description="Least share of validation texts with the float student's top class, or with its labels where "
+        "several may hold, or, of sentence vectors, with its nearest text among the five nearest.",
     )
     max_metric_loss: float = Field(
         0.005, ge=0, lt=1, description="Most that the metric may fall below the float student's, where gold exists."
