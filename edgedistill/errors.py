@@ -75,7 +75,7 @@ class ParityError(StageError):
         self.file, self.check, self.max_abs_diff, self.tolerance = file, check, max_abs_diff, tolerance
         super().__init__(
             f"{file} disagrees with the checkpoint it was exported from ({check} check): "
-            f"largest logit difference {max_abs_diff:.3g}, tolerance {tolerance:.3g}, on {where}"
+            f"largest difference {max_abs_diff:.3g}, tolerance {tolerance:.3g}, on {where}"
         )
 
 

@@ -343,7 +343,7 @@ class QuantizedModel(StageValue):
 
 
 class ParityCheck(Value):
-    """How far an exported file's logits are from its checkpoint's, on the same inputs."""
+    """How far what an exported file says is from what its checkpoint says, on the same inputs."""
 
     max_abs_diff: float
     tolerance: float | None = Field(description="None where it is a measurement, not a gate.")

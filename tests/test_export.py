@@ -317,7 +317,7 @@ def test_where_the_first_exporter_fails_the_second_is_taken_and_the_reason_is_ke
         assert variant.parity.exact.max_abs_diff <= (variant.parity.exact.tolerance or 0)
         (refused,) = variant.exporters_refused
         if variant.scheme == "float32":
-            assert re.search(r"^torchscript: onnx/model.onnx disagrees .* largest logit difference", refused)
+            assert re.search(r"^torchscript: onnx/model.onnx disagrees .* largest difference", refused)
         else:
             assert refused == "torchscript: RuntimeError: Unsupported: aten::frobnicate"
 
@@ -326,7 +326,7 @@ def test_where_both_disagree_there_is_an_error_with_numbers_and_no_file(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, torchscript=doubled, dynamo=doubled)
-    numbers = r"largest logit difference [\d.e-]+, tolerance [\d.e-]+, on a batch of"
+    numbers = r"largest difference [\d.e-]+, tolerance [\d.e-]+, on a batch of"
     with pytest.raises(StageError, match=rf"torchscript: .*{numbers}.*; dynamo: .*{numbers}"):
         exported(finished, tmp_path / "stage")
     assert not list((tmp_path / "stage").rglob("*.onnx"))
@@ -344,7 +344,7 @@ def test_a_disagreement_and_a_raise_are_both_told(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, torchscript=doubled, dynamo=raising)
-    with pytest.raises(StageError, match=r"torchscript: .*largest logit difference.*; dynamo: .*frobnicate"):
+    with pytest.raises(StageError, match=r"torchscript: .*largest difference.*; dynamo: .*frobnicate"):
         exported(finished, tmp_path / "stage")
 
 

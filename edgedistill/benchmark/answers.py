@@ -1,4 +1,4 @@
-"""Every artifact's logits on every held-out text, through its own runtime, in a fresh process.
+"""What every artifact says of every held-out text, through its own runtime, in a fresh process.
 
 An artifact whose process has ended is not asked again after an interruption: its `done.json` is written last.
 """
@@ -47,7 +47,7 @@ def collect(
         folder: gets a folder for each candidate, with <split>.npy of (rows, classes) float32.
 
     Raises:
-        StageError: a process failed, or an artifact has other labels, or a logit is not finite.
+        StageError: a process failed, or an artifact has other labels, or a number is not finite.
     """
     rows = sum(len(of_split) for of_split in texts.values())
     with bar("asking every artifact", rows * len(candidates), "texts") as advance:
@@ -91,7 +91,7 @@ def _read(candidate: Candidate, texts: Mapping[str, Sequence[str]], labels: Sequ
     for split, of_split in logits.items():
         bad = np.flatnonzero(~np.isfinite(of_split).all(axis=1))
         if len(bad):
-            raise StageError(f"{candidate.title} gives a logit that is not finite on {len(bad)} texts of {split}")
+            raise StageError(f"{candidate.title} gives a number that is not finite on {len(bad)} texts of {split}")
     same_batches = {
         name: [np.array(batch, dtype=np.float32) for batch in batches] for name, batches in answer["logits"].items()
     }

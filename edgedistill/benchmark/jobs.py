@@ -29,7 +29,7 @@ class LatencyJob:
 
 @dataclass(frozen=True)
 class AnswersJob:
-    """Load one model and write down its logits for every text of some splits."""
+    """Load one model and write down what it says of every text of some splits."""
 
     KIND: ClassVar[str] = "answers"
     runtime: str

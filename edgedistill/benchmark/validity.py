@@ -80,7 +80,7 @@ def disturbances_of(subject: Subject, threads: int) -> Iterator[str]:
 def faults_of(subject: Subject, exported_sha256: str) -> Iterator[str]:
     """Yield everything that says that another thing was measured than the one that ships."""
     if not subject.outputs_checked:
-        yield f"{subject.title}: the timed calls gave other logits than the quality was measured on"
+        yield f"{subject.title}: the timed calls gave other answers than the quality was measured on"
     if subject.scheme not in WITHOUT_CODES and not any(map(reads_codes, subject.kernels)):
         ran = ", ".join(subject.kernels)
         yield f"{subject.title}: no integer kernel ran ({ran}); the weights were unfolded to float"

@@ -145,7 +145,7 @@ def vocabulary(tokens: Tokens) -> Table:
 
 def _reading(evidence: Evidence) -> str:
     signals = evidence.signals
-    return f"once: {count(signals.rows)} texts in {duration(signals.seconds)}, its logits kept"
+    return f"once: {count(signals.rows)} texts in {duration(signals.seconds)}, its answers kept"
 
 
 def _training(training: Training) -> str:

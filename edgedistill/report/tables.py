@@ -75,7 +75,7 @@ def results(benchmark: BenchmarkResult, recommended: str | None) -> Table:
         "Load",
     )
     rows = tuple(_result(benchmark, subject, subject.name == recommended) for subject in benchmark.subjects)
-    caption = "Batch 1, short texts, calls back to back; text in, logits out; ratios are to the teacher in PyTorch"
+    caption = "Batch 1, short texts, calls back to back; text in, answer out; ratios are to the teacher in PyTorch"
     return Table(caption, columns, rows)
 
 
