@@ -35,6 +35,7 @@ OTHER: dict[str, Any] = {
     "teacher.fit.mixed_precision": "bf16",
     "data.train.file": "other.jsonl",
     "data.train.text": "sentence",
+    "data.train.separator": "|",
     "data.train.label": "stars",
     "data.unlabelled": SOURCE,
     "data.validation": SOURCE,

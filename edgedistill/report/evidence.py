@@ -28,7 +28,7 @@ _CONTROLS = {
     "no_teacher": "the same student trained without the teacher",
     "tfidf_linear": "TF-IDF with a linear model",
     "tfidf_search": "search by TF-IDF",
-    "majority": "always the most frequent answer",
+    "majority": "the most frequent answer",
 }
 
 
