@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {
     "data.challenge.other.file": "train.jsonl",
     "data.challenge.other.text": "sentence",
     "data.challenge.other.label": "stars",
+    "data.challenge.other.separator": "|",
     "data.split.salt": "another",
     "student": {"kind": "layers", "layers": 1},
     "distill.averaging": 0.99,
