@@ -366,6 +366,7 @@ def baselines(evidence: Evidence) -> Table:
         own = evidence.controls.no_teacher.metrics.get("test")
         result = missing("not measured on the test set") if own is None else Cell(share(own), interval(own))
         training = evidence.controls.no_teacher_training
-        described = "the same student, trained on gold labels alone"
+        alone = "gold labels" if evidence.corpus.labels else "the texts"
+        described = f"the same student, trained on {alone} alone"
         rows.append(row("no teacher", described if training is None else f"{described}: {_training(training)}", result))
     return Table("What the controls are", ("Control", "Description", "On the test set"), tuple(rows))

@@ -29,7 +29,7 @@ _CONTROLS = {
     "tfidf_linear": "TF-IDF with a linear model",
     "tfidf_words": "search by TF-IDF of words",
     "tfidf_characters": "search by TF-IDF of characters",
-    "majority": "always the most frequent answer",
+    "majority": "the most frequent answer",
 }
 
 
