@@ -339,7 +339,7 @@ def test_a_teacher_that_answers_otherwise_than_its_cached_logits_is_told(
     np.save(logits, np.load(logits) + 0.1)
     replay(measured, monkeypatch)
     found = run({**given, "signals": Signals.load(tmp_path / "signals")}, tmp_path / "benchmark")
-    told = [reason for reason in found.validity.reasons if "gave other logits" in reason]
+    told = [reason for reason in found.validity.reasons if "gave other answers" in reason]
     assert [reason.partition(":")[0] for reason in told] == [subject.title for subject in found.subjects[:2]]
 
 
@@ -369,7 +369,7 @@ def test_a_timed_run_that_answers_otherwise_than_quality_was_measured_is_told(
         subject.name: subject.name != name for subject in found.subjects
     }
     assert not found.validity.valid
-    told = [reason for reason in found.validity.reasons if "gave other logits" in reason]
+    told = [reason for reason in found.validity.reasons if "gave other answers" in reason]
     assert [reason.partition(":")[0] for reason in told] == [title]
 
 

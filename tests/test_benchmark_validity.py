@@ -61,7 +61,7 @@ def test_a_quiet_checked_measurement_has_nothing_against_it() -> None:
             {"workloads": (latency.workload_of("batch_1_short", 1, 0.0, rounds([], 63)),)},
             "63 calls of batch_1_short cannot",
         ),
-        ({"outputs_checked": False}, "gave other logits"),
+        ({"outputs_checked": False}, "gave other answers"),
         ({"kernels": {"MatMul": 3, "Gather": 1}}, "no integer kernel ran (MatMul, Gather)"),
         ({"sha256": "b" * 64}, "not the exported one (sha256 bbbbbbbbbbbb"),
     ],
