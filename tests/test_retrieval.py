@@ -74,6 +74,8 @@ def test_a_corpus_keeps_them_whole_and_takes_their_texts_out_of_train(tmp_path: 
     assert not {QUERIES[0][0], DOCUMENTS[5]} & set(others)
     assert len(others) > 150
     assert corpus.labels == ()
+    assert all(overlap.exact + overlap.near > 0 for overlap in corpus.overlaps)
+    assert {overlap.removed_from for overlap in corpus.overlaps} <= {"train", "validation", "calibration"}
     assert corpus.splits["validation"].rows > 0, "rows without a label can measure here"
 
 

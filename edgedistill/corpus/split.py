@@ -89,7 +89,8 @@ def audit(
             advance(1)
             stays[number] = split in whole
             if owner[key] >= 0:
-                exact[int(owner[key]), place] += not stays[number]
+                if not stays[number]:
+                    exact[int(owner[key]), place] += 1
             elif not stays[number] and (alike := index.near(key)):
                 near[int(owner[alike].min()), place] += 1
             else:
