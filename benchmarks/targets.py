@@ -108,7 +108,7 @@ def of_controls(measured: BenchmarkResult) -> Iterator[Line]:
     for comparison in measured.controls:
         if comparison.control == "no_teacher" and not measured.seeds:
             yield Line("over its no-teacher twin, one seed", points(comparison.mean), comparison.mean.low > 0)
-        if comparison.control.startswith("tfidf"):
+        if comparison.control.startswith("tfidf") or comparison.control == "untrained":
             yield Line(f"over {comparison.control.replace('_', ' ')}", points(comparison.mean), comparison.mean.low > 0)
             challenge = [metric for split, metric in comparison.differences.items() if split != "test"]
             if challenge:

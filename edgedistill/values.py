@@ -249,7 +249,7 @@ class Student(StageValue):
 class Baseline(Value):
     """A cheap model that a student must beat to be worth anything."""
 
-    name: Literal["tfidf_linear", "tfidf_words", "tfidf_characters", "majority"]
+    name: Literal["tfidf_linear", "tfidf_words", "tfidf_characters", "untrained", "majority"]
     description: str
     evaluation: Evaluation
 

@@ -75,13 +75,20 @@ def test_distances_are_told_in_the_tasks_own_words(measured: BenchmarkResult) ->
 
 
 def test_every_control_ran(measured: BenchmarkResult) -> None:
-    assert [control.control for control in measured.controls] == ["no_teacher", "tfidf_words", "tfidf_characters"]
+    assert [control.control for control in measured.controls] == [
+        "no_teacher",
+        "tfidf_words",
+        "tfidf_characters",
+        "untrained",
+    ]
     assert [result.seed for result in measured.seeds] == [0, 1]
 
 
 def test_tfidf_searches_as_scikit_learn_does(built: Finished) -> None:
     controls, texts = built.value("controls"), read(built.value("corpus"), "test").texts
-    for baseline, words in zip(controls.baselines, ({}, {"analyzer": "char_wb", "ngram_range": (3, 5)}), strict=True):
+    for baseline, words in zip(
+        controls.baselines[:2], ({}, {"analyzer": "char_wb", "ngram_range": (3, 5)}), strict=True
+    ):
         vectorizer = TfidfVectorizer(sublinear_tf=True, **words).fit(texts[:60])
         expected = vectorizer.transform(texts[60:]) @ vectorizer.transform(texts[:60]).T
         given = np.load(controls.path(baseline.evaluation.outputs["test"]))

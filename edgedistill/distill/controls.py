@@ -6,6 +6,7 @@ luck, so student and twin may be trained again with others.
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from edgedistill.training.gold import GoldLabels
 from edgedistill.training.loop import Objective, train
 from edgedistill.training.rows import TokenRows
 from edgedistill.training.signals import SplitSignals
-from edgedistill.values import Controls, Corpus, Evaluation, Repeat, Signals, Teacher, Training
+from edgedistill.values import Baseline, Controls, Corpus, Evaluation, Repeat, Signals, Teacher, Training
 
 
 def control(
@@ -48,7 +49,7 @@ def control(
         twin, _ = learn.alone(other, f"no_teacher_seed_{seed}", f"control with seed {seed}")
         repeats.append(Repeat(seed=seed, student=student, no_teacher=twin))
     return Controls(
-        baselines=baselines(corpus, signals, folder),
+        baselines=(*baselines(corpus, signals, folder), *(() if corpus.labels else (learn.untrained(options),))),
         no_teacher=evaluation,
         no_teacher_training=trained,
         no_teacher_initialised_from=learn.described(),
@@ -99,6 +100,15 @@ class _Learner:
         gold = GoldLabels(labels, validation.rows, validation.labels, self.signals.task)
         return self._learned(start, split.rows.take(known), gold, options, name, what)
 
+    def untrained(self, options: DistillOptions) -> Baseline:
+        """Measure the student as it is before any training: what the teacher's own weights are worth, cut to size."""
+        start = start_of(self.tokens, self.teacher.path(self.teacher.checkpoint), self.folder / "progress")
+        evaluation = measured(
+            self._made(start, options), self.corpus, self.signals, self.tokens, self.folder, "untrained"
+        )
+        description = f"{describe(self.options)}; not trained at all"
+        return Baseline(name="untrained", description=description, evaluation=evaluation)
+
     def described(self) -> str:
         """Say in words what the twin starts from."""
         what = describe(self.options)
@@ -108,14 +118,16 @@ class _Learner:
         whom = "the checkpoint before it was fitted" if earlier else "the teacher itself (no earlier one is known)"
         return f"{what}; teacher here means {whom}"
 
+    def _made(self, start: Path, options: DistillOptions) -> Any:
+        head, kept = head_of(self.corpus, self.signals), self.folder / "progress" / f"from_{start.name}"
+        return make_student(self.options, start, head, options.seed, kept)
+
     def _learned(
         self, teacher: PurePosixPath, rows: TokenRows, objective: Objective, options: DistillOptions, name: str,
         what: str,
     ) -> tuple[Evaluation, Training]:  # fmt: skip
         progress = self.folder / "progress"
         start = start_of(self.tokens, self.teacher.path(teacher), progress)
-        model = make_student(
-            self.options, start, head_of(self.corpus, self.signals), options.seed, progress / f"from_{start.name}"
-        )
+        model = self._made(start, options)
         trained = train(model, rows, objective, options, progress / name, what)
         return measured(model, self.corpus, self.signals, self.tokens, self.folder, name), trained

@@ -29,6 +29,7 @@ _CONTROLS = {
     "tfidf_linear": "TF-IDF with a linear model",
     "tfidf_words": "search by TF-IDF of words",
     "tfidf_characters": "search by TF-IDF of characters",
+    "untrained": "the same student before any training",
     "majority": "the most frequent answer",
 }
 
