@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("corpus", "teacher", "signals", "student", "controls")
+STAGES = ("corpus", "teacher", "signals", "tokens", "student", "controls")
 EVERY_S = 0.02
 WORDS, KNOWN, CLUES = 20_000, 4_000, 100  # of the language; of the tokenizer; words of each label
 REPEATED = 0.02

@@ -36,7 +36,7 @@ from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signa
 V = TypeVar("V", bound=StageValue)
 TRAINERS = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy")
 _MISSES = {"FAIL": "misses", "INCONCLUSIVE": "does not prove"}
-CONTROLS = {"controls", "seeds"}  # keys of the distill section that the student itself does not depend on
+CONTROLS = {"controls", "control_learning_rate", "seeds"}  # keys of distill that the student does not depend on
 BEFORE = {"augment", "search"}  # keys of the distill section that are stages of their own, before the student
 UNSEARCHED = {"epochs", "patience"}  # keys of the distill section that a search has its own values for
 TEACHING = ("train", "validation")  # splits that a teacher is fitted on

@@ -164,6 +164,12 @@ class DistillOptions(TrainingOptions):
         None, description="Learn from texts with replaced words too; {} takes the defaults, null makes none."
     )
     controls: bool = Field(True, description="Also train the student without the teacher, and TF-IDF + linear.")
+    control_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        examples=[3e-5],
+        description="Peak, of the student without a teacher, which may need another; null: learning_rate.",
+    )
     seeds: int = Field(
         1,
         ge=1,

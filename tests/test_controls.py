@@ -213,6 +213,21 @@ def test_the_teachers_answers_change_nothing(
     assert all(np.array_equal(logits(again, name), logits(controls, name)) for name in NAMES)
 
 
+def test_the_twin_may_have_a_learning_rate_of_its_own(
+    controls: Controls, teacher: Teacher, corpus: Corpus, signals: Signals, tmp_path: Path
+) -> None:
+    rate = DISTILL.learning_rate / 2
+    own = DISTILL.model_copy(update={"control_learning_rate": rate, "seeds": 2})
+    found = controls_of(tmp_path / "own", teacher, corpus, signals, own)
+    slow = controls_of(tmp_path / "slow", teacher, corpus, signals, DISTILL.model_copy(update={"learning_rate": rate}))
+    usual = controls_of(tmp_path / "usual", teacher, corpus, signals, DISTILL.model_copy(update={"seeds": 2}))
+    for split in EVALUATED:
+        assert (logits(found, "no_teacher", split) == logits(slow, "no_teacher", split)).all()
+        assert (logits(found, "no_teacher", split) != logits(controls, "no_teacher", split)).any()
+        repeated, as_usual = (np.load(one.path(one.repeats[0].student.outputs[split])) for one in (found, usual))
+        assert (repeated == as_usual).all(), "the student learns at its own rate"
+
+
 def test_controls_that_are_switched_off_say_so(
     teacher: Teacher, corpus: Corpus, signals: Signals, tmp_path: Path
 ) -> None:

@@ -91,8 +91,8 @@ def test_naive_int8_collapses_and_is_repaired_rung_by_rung(trial: Trial, settled
 def test_smoothing_mends_the_activation_and_costs_next_to_nothing(trial: Trial, settled: Settled) -> None:
     asked = options_of("dynamic_int8", **COLLAPSED)
     found = climb(asked, trial)
-    assert found.repaired == "one scale for each output channel; smoothing 0.5"
-    assert found.rungs[-1].changed == {"granularity": "per_channel", "smoothing": 0.5}
+    assert found.repaired == "one scale for each output channel; smoothing 0.75"
+    assert found.rungs[-1].changed == {"granularity": "per_channel", "smoothing": 0.75}
     assert found.decided.keys() == {"hidden", "output"}
     assert "smoothed input" in found.decided["output"].scheme
     assert not faults(asked, trial, found)

@@ -48,6 +48,7 @@ OTHER: dict[str, Any] = {
     "data.split.salt": "another",
     "student": {"kind": "layers", "layers": 1},
     "distill.averaging": 0.99,
+    "distill.control_learning_rate": 3e-5,
     "student.vocabulary": {"min_count": 2},
     "student.embedding_rank": 8,
     "distill.mixed_precision": "bf16",

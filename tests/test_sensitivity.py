@@ -23,7 +23,7 @@ def trial() -> Trial:
 
 @pytest.fixture(scope="module")
 def table(trial: Trial) -> Table:
-    return at_every_width(trial, FULL_RANGE)
+    return at_every_width(trial, FULL_RANGE, {})
 
 
 def faults(trial: Trial, found: Table) -> list[str]:
@@ -80,10 +80,19 @@ def test_the_layer_with_the_outlier_is_the_dearest() -> None:
 
 
 def test_codes_have_the_methods_range(trial: Trial) -> None:
-    wide, narrow = (at_every_width(trial, limit) for limit in (FULL_RANGE, REDUCED_RANGE))
+    wide, narrow = (at_every_width(trial, limit, {}) for limit in (FULL_RANGE, REDUCED_RANGE))
     of = [{one.layer: one.cost.kl for one in found if one.scheme.startswith("int8")} for found in (wide, narrow)]
     assert of[0]["hidden"] != of[1]["hidden"]
     assert of[0]["embedding"] == of[1]["embedding"], "a table has its full range"
+
+
+def test_what_was_decided_is_measured_in_place_of_a_plain_code_of_its_width(trial: Trial, table: Table) -> None:
+    settled = trial.decide(options_of("static_int8"))
+    found = at_every_width(trial, FULL_RANGE, settled)
+    assert len(found) == len(table)
+    assert {(one.layer, one.scheme) for one in found} >= {(name, one.scheme) for name, one in settled.items()}
+    assert "int8 per_channel symmetric, calibrated input" in {one.scheme for one in found if one.layer == "hidden"}
+    assert "int8 per_channel symmetric" not in {one.scheme for one in found if one.layer == "hidden"}
 
 
 @pytest.mark.parametrize("asked", [True, False])

@@ -89,8 +89,9 @@ class _Learner:
     def alone(self, options: DistillOptions, name: str, what: str) -> tuple[Evaluation, Training]:
         """Train the student's twin without a teacher, from what the teacher was before it knew the task.
 
-        It learns from gold labels; where the task has none, from the texts alone.
+        It learns from gold labels; where the task has none, from the texts alone. Its learning rate may be its own.
         """
+        options = options.model_copy(update={"learning_rate": options.control_learning_rate or options.learning_rate})
         split, validation = self.split("train"), self.split("validation")
         start, objective = self.teacher.base or self.teacher.checkpoint, DropoutPairs(validation.rows, options.seed)
         if not self.corpus.labels:

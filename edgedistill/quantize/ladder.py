@@ -48,7 +48,8 @@ DYNAMIC = {"method": "dynamic_int8"}
 LADDER = (
     Step("one scale for each output channel", {"granularity": "per_channel"}),
     Step("7-bit codes", {"reduced_range": "always"}, useless=seven_bits_lose),
-    Step("smoothing 0.5", {"smoothing": 0.5}, replaces={"smoothing": None}),
+    Step("smoothing 0.75", {"smoothing": 0.75}, replaces={"smoothing": None}),
+    Step("smoothing 0.5", {"smoothing": 0.5}),
     Step("codes chosen together", {"rounding": "gptq"}),
     Step("input ranges by percentile", {"ranges": "percentile"}, replaces={"ranges": "min_max"}),
     Step("input ranges by entropy", {"ranges": "entropy"}),

@@ -5,7 +5,7 @@ makes too few to count. That matters because int8 layers, which round their inpu
 only be asked row by row.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from edgedistill.progress import bar
 from edgedistill.quantize.decisions import Decision
@@ -30,12 +30,18 @@ def sensitivities(trial: Trial, decisions: Iterable[tuple[str, Decision]]) -> tu
     return tuple(sorted(measured, key=lambda one: (-one.cost.kl, one.layer, one.scheme)))
 
 
-def at_every_width(trial: Trial, limit: int) -> tuple[Sensitivity, ...]:
+def at_every_width(trial: Trial, limit: int, settled: Mapping[str, Decision]) -> tuple[Sensitivity, ...]:
     """Return what every layer costs at every width that can hold it.
 
     Args:
         limit: largest 8-bit code of a linear layer.
+        settled: what was decided in the end, by the layer's name; it is measured in place of the plain decision of as
+            many bits, which may read other inputs (an int8 layer without a calibrated range) or be rounded otherwise.
     """
-    layers = quantizable(trial.model).items()
-    made = ((name, at_widths(name, layer, WIDTHS, limit).values()) for name, layer in layers)
-    return sensitivities(trial, [(name, decision) for name, decisions in made for decision in decisions])
+    measured: list[tuple[str, Decision]] = []
+    for name, layer in quantizable(trial.model).items():
+        by_bits = {decision.bits: decision for decision in at_widths(name, layer, WIDTHS, limit).values()}
+        if name in settled:
+            by_bits[settled[name].bits] = settled[name]
+        measured += [(name, decision) for decision in by_bits.values()]
+    return sensitivities(trial, measured)

@@ -47,7 +47,7 @@ def quantize(
     settled = getattr(registry.load(METHODS, options.method), "settle", climb)(options, trial)
     if not settled.decided:
         raise QuantizationError(f"{options.method} found no linear layer or table in a {student.kind} student")
-    table = at_every_width(trial, code_limit(options)) if options.sensitivity else settled.sensitivity
+    table = at_every_width(trial, code_limit(options), settled.decided) if options.sensitivity else settled.sensitivity
     exchange(model, settled.decided)
     weights = folder / "weights.safetensors"
     save_quantized(model, weights)

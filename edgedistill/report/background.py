@@ -367,6 +367,8 @@ def baselines(evidence: Evidence) -> Table:
         result = missing("not measured on the test set") if own is None else Cell(share(own), interval(own))
         training = evidence.controls.no_teacher_training
         alone = "gold labels" if evidence.corpus.labels else "the texts"
-        described = f"the same student, trained on {alone} alone"
+        rate = evidence.recipe.distill.control_learning_rate
+        at_rate = "" if rate is None else f" at its own learning rate of {rate:g}"
+        described = f"the same student, trained on {alone} alone{at_rate}"
         rows.append(row("no teacher", described if training is None else f"{described}: {_training(training)}", result))
     return Table("What the controls are", ("Control", "Description", "On the test set"), tuple(rows))
