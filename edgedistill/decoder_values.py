@@ -1,0 +1,129 @@
+"""The values that stages hand to each other where the task is text generation; all else is in `values.py`.
+
+A row is what a model reads in one go: a conversation, or a window of a document. A token *counts* where the model is to
+say it: every token of a document but its first, in a conversation those of the assistant. A *position* is a counted
+token; what is said of it is said by the logits one token before. Positions are numbered through all rows of a split.
+"""
+
+import numpy as np
+from pydantic import Field
+
+from edgedistill.values import Check, Metric, RelativePath, Sha256, StageValue, Training, Value
+
+POSITION = np.dtype(
+    [
+        ("log_prob", "f4"),  # of the token that really follows, in nats
+        ("top", "i4"),  # the likeliest token
+        ("margin", "f4"),  # its logit minus the second likeliest's
+        ("kl_teacher", "f4"),  # KL(teacher || this model), in nats
+        ("kl_student", "f4"),  # KL(float student || this model); NaN where there is no float student yet
+    ]
+)
+"""What is kept of a model at each position of a held-out split, (positions,) .npy."""
+
+
+class DecoderSplit(Value):
+    """One split as token ids; all files are memory-mapped .npy."""
+
+    rows: int
+    tokens: int
+    positions: int = Field(description="Tokens that count.")
+    token_ids: RelativePath = Field(description="(tokens,) int32, rows one after another.")
+    offsets: RelativePath = Field(description="(rows + 1,) int64; row i is token_ids[offsets[i]:offsets[i + 1]].")
+    counts: RelativePath = Field(description="(tokens,) bool; whether the token is one that the model is to say.")
+    texts: RelativePath = Field(description="(rows,) int64; the row of the corpus' split that each row is cut from.")
+    row_hashes: RelativePath = Field(description="(rows,) 16 ASCII bytes, that text's row_hash.")
+
+
+class CachedLogits(Value):
+    """What the teacher thinks of each position of a split, in little space: some tokens, each with a weight."""
+
+    way: str = Field(description="sampled, top_k, dense")
+    offsets: RelativePath = Field(description="(positions + 1,) int64 into the other two.")
+    tokens: RelativePath = Field(description="int32; ids. Of top_k, the last one of a position is -1: all others.")
+    weights: RelativePath = Field(description="float16 or uint8; of one position they are scaled to sum to 1 when read.")
+    bytes_per_position: float
+
+
+class DecoderQuality(Value):
+    """A model on a held-out split; intervals are over rows, which are drawn whole."""
+
+    perplexity: Metric
+    accuracy: Metric = Field(description="Positions whose token is the likeliest one.")
+    kl_teacher: Metric | None = Field(description="Mean over positions, in nats; None for the teacher itself.")
+    kl_teacher_p99: float | None
+    agreement_teacher: Metric | None = Field(description="Positions with the teacher's likeliest token.")
+    kl_student: Metric | None = Field(description="From the float student; None where there is none to compare with.")
+    kl_student_p99: float | None
+    agreement_student: Metric | None
+    exact_match: Metric | None = Field(None, description="Answers equal to the gold one; None for documents.")
+
+
+class DecoderEvaluation(Value):
+    """What a model says of the held-out splits."""
+
+    positions: dict[str, RelativePath] = Field(description="split -> (positions,) of POSITION, .npy")
+    answers: dict[str, RelativePath] = Field({}, description="split -> JSON list of the answers to its prompts.")
+    quality: dict[str, DecoderQuality]
+
+
+class DecoderSignals(StageValue):
+    """The corpus as the teacher reads it, and what it thinks of what follows."""
+
+    task: str
+    splits: dict[str, DecoderSplit]
+    logits: dict[str, CachedLogits] = Field(description="Of train and validation: what the student learns from.")
+    reference: dict[str, RelativePath] = Field(
+        description="held-out split -> (positions, vocabulary) float16 log-probabilities of the teacher, .npy"
+    )
+    evaluation: DecoderEvaluation = Field(description="The teacher's own.")
+    vocabulary: int = Field(description="Ids that the tokenizer knows; the model may have more rows, which none reads.")
+    tokenizer_sha256: Sha256
+    pad_token_id: int
+    teacher_weights_sha256: Sha256
+    seconds: float
+
+
+class DecoderStudent(StageValue):
+    """A small language model that learned from the teacher."""
+
+    kind: str
+    checkpoint: RelativePath = Field(description="Folder with config.json, model.safetensors and tokenizer files.")
+    initialised_from: str
+    parameters: int
+    weights_bytes: int
+    training: Training
+    preflight: tuple[Check, ...]
+    evaluation: DecoderEvaluation
+    reference: dict[str, RelativePath] = Field(
+        description="held-out split -> (positions, vocabulary) float16 log-probabilities of the student, .npy"
+    )
+    weights_sha256: Sha256
+
+
+class GgmlTensorFacts(Value):
+    """One tensor, as ggml stores it."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str = Field(description="F32, F16, Q8_0, Q4_K, ...")
+    wanted: str = Field(description="The type that the scheme has for it; another one where its rows do not divide.")
+    reason: str = Field(description="Why it is not the wanted one; empty where it is.")
+    stored_bytes: int
+    relative_error: float = Field(ge=0, description="Root of the mean square of what was rounded off, over the weight's.")
+
+
+class GgmlModel(StageValue):
+    """A student whose every stored number is decided, in ggml's types."""
+
+    method: str = Field(description="The recipe's word, such as q4_k_m.")
+    tensors: tuple[GgmlTensorFacts, ...]
+    weights: RelativePath = Field(description="safetensors, as models/ggml_tensors.py writes it.")
+    weights_bytes: int
+    weights_sha256: Sha256
+    bits_per_weight: float
+    importance: RelativePath | None = Field(
+        description="safetensors: weight name -> (columns,) float32, mean square of its inputs; None: none was used."
+    )
+    importance_positions: int = Field(description="Calibration tokens that it was computed on; 0 where there is none.")
+    evaluation: DecoderEvaluation = Field(description="Of the rounded weights in PyTorch, activations as they are.")
