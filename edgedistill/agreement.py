@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgedistill import registry
+from edgedistill.decoder_agreement import DECODER_CHECKS
 from edgedistill.recipe_sections import BenchmarkOptions, DataOptions, DistillOptions
 from edgedistill.section import FormatOptions, MethodOptions, StudentOptions, TaskOptions, TeacherOptions
 
@@ -43,9 +44,9 @@ def _losses_get_their_signals(distill: DistillOptions, teacher: TeacherOptions) 
             )
 
 
-def _losses_get_their_gold(distill: DistillOptions, data: DataOptions) -> Found:
+def _losses_get_their_gold(distill: DistillOptions, data: DataOptions, task: TaskOptions) -> Found:
     for index, loss in enumerate(distill.losses):
-        if "gold" in loss.NEEDS and not _labelled(data):
+        if "gold" in loss.NEEDS and not (_labelled(data) or task.GOLD_IN_TEXT):
             yield (
                 f"distill.losses[{index}].loss",
                 f"'{loss.loss}' needs gold labels, and data.train has none; "
@@ -91,9 +92,11 @@ def _augmented_texts_are_labelled(distill: DistillOptions, teacher: TeacherOptio
 
 
 def _fitting_gets_its_gold(teacher: TeacherOptions, data: DataOptions, task: TaskOptions) -> Found:
-    if getattr(teacher, "fit", None) is not None and not task.LABELLED:
+    if getattr(teacher, "fit", None) is None or task.GOLD_IN_TEXT:
+        return
+    if not task.LABELLED:
         yield "teacher.fit", f"trains a head for labels, and '{task.kind}' has none; leave fit out"
-    elif getattr(teacher, "fit", None) is not None and not _labelled(data):
+    elif not _labelled(data):
         yield (
             "teacher.fit",
             "fitting needs gold labels, and data.train has none; "
@@ -215,6 +218,7 @@ CHECKS = (
     _something_is_exported,
     _target_is_known,
     _target_runs_each_format,
+    *DECODER_CHECKS,
 )
 
 

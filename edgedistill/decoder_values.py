@@ -40,8 +40,12 @@ class CachedLogits(Value):
 
     way: str = Field(description="sampled, top_k, dense")
     offsets: RelativePath = Field(description="(positions + 1,) int64 into the other two.")
-    tokens: RelativePath = Field(description="int32; ids. Of top_k, the last one of a position is -1: all others.")
-    weights: RelativePath = Field(description="float16 or uint8; of one position they are scaled to sum to 1 when read.")
+    tokens: RelativePath = Field(
+        description="int32; ids, -1 for all that are not named; empty where all are, in order."
+    )
+    weights: RelativePath = Field(
+        description="float16 or uint8; of one position they are scaled to sum to 1 when read."
+    )
     bytes_per_position: float
 
 
@@ -101,6 +105,24 @@ class DecoderStudent(StageValue):
     weights_sha256: Sha256
 
 
+class DecoderRepeat(Value):
+    """Student and control once more, with another seed; neither is shipped."""
+
+    seed: int
+    student: DecoderEvaluation
+    no_teacher: DecoderEvaluation
+
+
+class DecoderControls(StageValue):
+    """What tells distillation from quality that comes for free, and from luck with the seed."""
+
+    no_teacher: DecoderEvaluation | None = Field(description="The same student, trained on the texts alone.")
+    no_teacher_training: Training | None
+    untrained: DecoderEvaluation | None = Field(description="The student as it is cut from the teacher.")
+    repeats: tuple[DecoderRepeat, ...]
+    skipped: str | None = Field(description="Why there are none, in words; None where all ran.")
+
+
 class GgmlTensorFacts(Value):
     """One tensor, as ggml stores it."""
 
@@ -110,7 +132,9 @@ class GgmlTensorFacts(Value):
     wanted: str = Field(description="The type that the scheme has for it; another one where its rows do not divide.")
     reason: str = Field(description="Why it is not the wanted one; empty where it is.")
     stored_bytes: int
-    relative_error: float = Field(ge=0, description="Root of the mean square of what was rounded off, over the weight's.")
+    relative_error: float = Field(
+        ge=0, description="Root of the mean square of what was rounded off, over the weight's."
+    )
 
 
 class GgmlModel(StageValue):

@@ -15,6 +15,7 @@ from edgedistill.files import size_of
 from edgedistill.models import student
 from edgedistill.models.anatomy import Anatomy, layers_of, of_encoder
 from edgedistill.models.config_json import read_config
+from edgedistill.models.decoder_anatomy import of_decoder
 from edgedistill.recipe import Recipe
 from edgedistill.section import SourceOptions
 
@@ -57,7 +58,11 @@ def anatomy(recipe: Recipe, base: Path, cache: Path) -> tuple[Anatomy, ...]:
     folder = resolve(options.model, base, cache)
     config = read_config(folder)
     classes = len(getattr(task, "labels", None) or config.get("id2label") or (0, 1)) if task.LABELLED else 0
-    teacher = of_encoder("teacher", config, layers_of(config), classes, task.max_length)
+    teacher = (
+        of_decoder("teacher", config, layers_of(config), task.max_length)
+        if task.GOLD_IN_TEXT
+        else of_encoder("teacher", config, layers_of(config), classes, task.max_length)
+    )
     return teacher, _student(recipe, config, classes, teacher.hidden_size, base, cache)
 
 
@@ -76,6 +81,8 @@ def _student(recipe: Recipe, config: Mapping[str, Any], classes: int, widest: in
     start = config if reference is None else read_config(resolve(reference, base, cache / "student"))
     tokens = student.most_tokens(recipe.student, start)
     dimensions = getattr(task, "dimensions", None)
+    if task.GOLD_IN_TEXT:
+        return student.anatomy(recipe.student, {**start, "vocab_size": tokens}, 0, task.max_length)
     counted = student.anatomy(
         recipe.student, {**start, "vocab_size": tokens}, classes, task.max_length,
         0 if classes else dimensions or widest, turned=bool(dimensions or getattr(task, "truncations", ())),

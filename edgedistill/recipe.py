@@ -17,8 +17,13 @@ _LOSSES: dict[str, list[dict[str, Any]]] = {
         {"loss": "binary_cross_entropy", "weight": 0.1},
     ],
     "sentence_embedding": [{"loss": "cosine"}],
+    "text_generation": [{"loss": "forward_kl", "temperature": 1.0}],
 }
 """What a student of each task minimises unless the recipe says it, where that is not what a distill section says."""
+_SHIPPED: dict[str, dict[str, Any]] = {
+    "text_generation": {"quantize": [{"method": "q4_k_m"}], "export": [{"format": "gguf"}]},
+}
+"""How a model of each task is stored and laid out unless the recipe says it, where that is not what a recipe says."""
 CALLS_FOR_P90 = 64  # below that an order statistic cannot carry it at 99 % confidence
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -49,7 +54,8 @@ def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
     p90. What the recipe says itself is never changed, and what makes no sense is left for validation to tell.
     """
     defaults = {"distill": _distill_defaults(plain), "benchmark": _benchmark_defaults(plain)}
-    filled = dict(plain)
+    task = plain.get("task")
+    filled = dict(_SHIPPED.get(str(task.get("kind")), {}) if isinstance(task, Mapping) else {}) | dict(plain)
     for name, more in defaults.items():
         said = plain.get(name, {})
         if isinstance(said, Mapping):
@@ -72,7 +78,8 @@ def _distill_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
     for_task = _LOSSES.get(str(task.get("kind"))) if isinstance(task, Mapping) else None
     without_gold = isinstance(data, Mapping) and _unlabelled(data.get("train"))
     if without_gold:
-        defaults["losses"] = [{"loss": for_task[0]["loss"]} if for_task else {"loss": "forward_kl"}]
+        first = for_task[0] if for_task else {"loss": "forward_kl"}
+        defaults["losses"] = [{key: value for key, value in first.items() if key != "weight"}]
     elif for_task:
         defaults["losses"] = for_task
     return defaults

@@ -20,6 +20,7 @@ class TaskOptions(Section):
     LABELLED: ClassVar[bool] = True  # whether rows have a label from a list of labels
     SEVERAL: ClassVar[bool] = False  # whether a row may have several of them, or none
     GOLD_LOSS: ClassVar[str] = ""  # the loss that learns from gold labels; none where rows have none
+    GOLD_IN_TEXT: ClassVar[bool] = False  # whether the texts themselves say what is right: decoders, token by token
 
 
 class TeacherOptions(Section):
@@ -35,6 +36,7 @@ class SourceOptions(Section):
 
     source: str
     SEARCHED: ClassVar[bool] = False  # whether it holds queries, and documents that they search among
+    CONVERSATIONS: ClassVar[bool] = False  # whether its texts are conversations, as JSON
 
 
 class VocabularyOptions(Section):
@@ -73,6 +75,7 @@ class LossOptions(Section):
     weight: float = Field(1.0, gt=0, description="Factor of this term in the sum.")
     NEEDS: ClassVar[frozenset[str]] = frozenset()  # signals, in the words of TeacherOptions.SIGNALS, or "gold"
     TASKS: ClassVar[frozenset[str]] = frozenset()  # tasks whose outputs it compares
+    SPARSE: ClassVar[bool] = False  # whether it can do with what is known of a few tokens (`loss_of_known`)
 
 
 Width = Literal["float32", "float16", "int8", "int4"]

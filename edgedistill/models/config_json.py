@@ -1,6 +1,7 @@
 """What a checkpoint's config.json says; read without loading the model or its library."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 def has_head(config: dict[str, Any]) -> bool:
     """Whether a checkpoint was saved with a sequence classification head."""
     return any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or [])
+
+
+def is_causal(config: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint says the next token, by how transformers names such classes."""
+    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.get("architectures") or [])
 
 
 def labels_in(config: dict[str, Any]) -> tuple[str, ...]:

@@ -77,6 +77,11 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
         ModelError: the checkpoint cannot be used, or its labels are not the corpus'.
         DataError: there is nothing to fit it on.
     """
+    if task.GOLD_IN_TEXT:
+        from edgedistill.teachers import _decoder
+
+        return _decoder.prepare(options, task, corpus, base, folder)
+
     import torch
 
     from edgedistill.files import sha256_of_tree

@@ -14,7 +14,7 @@ class Options(LossOptions):
     loss: Literal["cross_entropy"]
 
     NEEDS: ClassVar[frozenset[str]] = frozenset({"gold"})
-    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification", "text_generation"})
     DIVERGENCE: ClassVar[bool] = False  # equal logits do not make it zero: it compares with labels, not with a teacher
 
 

@@ -13,6 +13,8 @@ from edgedistill.section import LossOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from edgedistill.training.known_logits import Known
+
 
 class Options(LossOptions):
     """Weight and softness of the teacher's distribution."""
@@ -23,7 +25,8 @@ class Options(LossOptions):
     )
 
     NEEDS: ClassVar[frozenset[str]] = frozenset({"logits"})
-    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification", "text_generation"})
+    SPARSE: ClassVar[bool] = True
     DIVERGENCE: ClassVar[bool] = True
 
 
@@ -52,3 +55,23 @@ def loss(options: Options, student: "Tensor", teacher: "Tensor", labels: "Tensor
     wanted = F.log_softmax(teacher.detach() / options.temperature, dim=-1)
     said = F.log_softmax(student / options.temperature, dim=-1)
     return options.temperature**2 * F.kl_div(said, wanted, reduction="batchmean", log_target=True)
+
+
+def loss_of_known(options: Options, student: "Tensor", known: "Known") -> "Tensor":
+    """Return the mean over positions of KL(what is known of the teacher || student), in nats.
+
+    Where the teacher's tokens were drawn, its gradient is that of the whole distribution on average.
+    Source: Anshumann et al. 2025, "Sparse Logit Sampling", arXiv:2503.16870, section 3.
+
+    Args:
+        options: temperature is 1; drawn tokens say nothing of any other.
+        student: logits, (positions, vocabulary), finite, float32; gradients flow into it.
+        known: some tokens of each position, each with its share.
+
+    Raises:
+        ValueError: there is no position.
+    """
+    if len(student) == 0:
+        raise ValueError("no position is left to learn from: the batch is empty")
+    terms: Tensor = known.weights * (known.weights.log() - known.log_probs(student))
+    return terms.sum() / len(student)

@@ -13,6 +13,8 @@ from pydantic import Field
 
 from edgedistill.errors import ModelError
 from edgedistill.models.anatomy import Anatomy, layers_of, of_encoder
+from edgedistill.models.config_json import is_causal
+from edgedistill.models.decoder_anatomy import of_decoder
 from edgedistill.section import StudentOptions
 
 Index = Annotated[int, Field(ge=0)]
@@ -28,7 +30,7 @@ class Options(StudentOptions):
     )
 
     TASKS: ClassVar[frozenset[str]] = frozenset(
-        {"text_classification", "multi_label_classification", "sentence_embedding"}
+        {"text_classification", "multi_label_classification", "sentence_embedding", "text_generation"}
     )
 
 
@@ -61,20 +63,26 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
     Args:
         teacher: the checkpoint to take the weights from.
         labels: class names; a checkpoint without a head for them gets a new one, so seed torch before. Empty for a
-            sentence embedder.
+            sentence embedder and for a decoder.
         folder: unused; other kinds of student keep half-finished work there.
 
     Raises:
         ModelError: the layers do not exist, or the architecture does not keep them in a list of its own.
     """
     from edgedistill.models.config_json import STATIC, STATIC_EMBEDDER, has_head, read_config
+    from edgedistill.models.decoder import load_decoder
     from edgedistill.models.load import load_encoder_with_new_head, load_model
 
     written = read_config(teacher)
     if {STATIC, STATIC_EMBEDDER} & set(written.get("architectures") or []):
         raise ModelError(f"{teacher} has no layers to keep; choose student.kind: static")
-    as_it_is = has_head(written) or not labels
-    model: Any = load_model(teacher) if as_it_is else load_encoder_with_new_head(teacher, labels)
+    model: Any
+    if is_causal(written):
+        model = load_decoder(teacher)
+    elif has_head(written) or not labels:
+        model = load_model(teacher)
+    else:
+        model = load_encoder_with_new_head(teacher, labels)
     full = model.model
     available = full.config.num_hidden_layers
     keep = chosen(options, available)
@@ -91,7 +99,10 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
 
 def anatomy(options: Options, config: Mapping[str, Any], classes: int, tokens: int) -> Anatomy:
     """Count the student without making it."""
-    return of_encoder("student", config, len(chosen(options, layers_of(config))), classes, tokens)
+    layers = len(chosen(options, layers_of(config)))
+    if is_causal(config):
+        return of_decoder("student", config, layers, tokens)
+    return of_encoder("student", config, layers, classes, tokens)
 
 
 def describe(options: Options) -> str:

@@ -1,0 +1,96 @@
+"""Conversations as JSON Lines: a prompt and its answer, {"prompt": "...", "answer": "..."}, or a list of messages.
+
+A row's text is the conversation as JSON, always written the same way, so that duplicates are found in what was said.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from edgedistill.corpus.sources._file import check_utf8, digest_of, existing
+from edgedistill.errors import DataError
+from edgedistill.section import SourceOptions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROLES = ("system", "user", "assistant")
+
+
+class Options(SourceOptions):
+    """A local .jsonl file of conversations."""
+
+    source: Literal["conversations"]
+    file: str = Field(examples=["../data/chats.jsonl"], description="Path, relative to the recipe's file.")
+    prompt: str = Field("prompt", description="Key of what the user says, in rows without messages.")
+    answer: str = Field("answer", description="Key of what the assistant is to say, in rows without messages.")
+    system: str | None = Field(None, description="What the system says first in every conversation; null: nothing.")
+
+    CONVERSATIONS: ClassVar[bool] = True
+
+
+def read(options: Options, base: Path, cache: Path) -> "pa.Table":
+    """Return the conversations, with columns text and label; every label is None.
+
+    Raises:
+        DataError: the file is missing, empty, not UTF-8 or not JSON Lines, or a line holds no conversation that ends
+            with the assistant.
+    """
+    import pyarrow as pa
+
+    path = existing(base, options.file)
+    check_utf8(path)
+    texts = []
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                texts.append(as_text(_messages(line, options, f"{path}:{number}")))
+    if not texts:
+        raise DataError(f"data file {path} holds only blank lines; write one conversation per line")
+    return pa.table({"text": pa.array(texts, pa.string()), "label": pa.nulls(len(texts), pa.string())})
+
+
+def digest(options: Options, base: Path) -> str:
+    """Return the SHA-256 of the file."""
+    return digest_of(base, options.file)
+
+
+def as_text(messages: list[dict[str, str]]) -> str:
+    """Return a conversation as the corpus keeps it; `json.loads` reads it back."""
+    return json.dumps(messages, ensure_ascii=False)
+
+
+def _messages(line: str, options: Options, place: str) -> list[dict[str, str]]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{place} is not JSON ({error}); write one object per line") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{place} holds {line.strip()[:40]!r}; write one object per line")
+    said = row.get("messages") or _pair(row, options, place)
+    messages = [{"role": "system", "content": options.system}] if options.system else []
+    messages += [_message(one, place) for one in said]
+    if messages[-1]["role"] != "assistant" or not any(one["role"] == "user" for one in messages):
+        raise DataError(
+            f"{place}: a conversation has a user in it and ends with the assistant; mend or remove the line"
+        )
+    return messages
+
+
+def _pair(row: dict[str, Any], options: Options, place: str) -> list[dict[str, Any]]:
+    for key, name in (("prompt", options.prompt), ("answer", options.answer)):
+        if name not in row:
+            keys = ", ".join(row) or "none"
+            raise DataError(f"{place} has no {name!r}; its keys: {keys}; name the right one as {key!r}")
+    return [{"role": "user", "content": row[options.prompt]}, {"role": "assistant", "content": row[options.answer]}]
+
+
+def _message(said: Any, place: str) -> dict[str, str]:
+    role, content = (said.get("role"), said.get("content")) if isinstance(said, dict) else (None, None)
+    if role not in ROLES or not isinstance(content, str) or not content.strip():
+        raise DataError(
+            f"{place}: a message has a role ({', '.join(ROLES)}) and a content that is not empty; this is {said!r:.60}"
+        )
+    return {"role": role, "content": content}

@@ -1,0 +1,67 @@
+"""What the sections of a recipe for text generation must agree on, beside what every recipe's must."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from edgedistill.recipe_sections import DataOptions, DistillOptions
+from edgedistill.section import StudentOptions, TaskOptions
+
+Found = Iterator[tuple[str, str]]
+
+
+def _losses_can_do_with_what_is_kept(distill: DistillOptions, task: TaskOptions) -> Found:
+    cache: Any = getattr(task, "cache", None)
+    if cache is None or cache.way == "dense":
+        return
+    way: str = cache.way
+    for index, loss in enumerate(distill.losses):
+        if not loss.SPARSE and loss.NEEDS - {"gold"}:
+            yield (
+                f"distill.losses[{index}].loss",
+                f"'{loss.loss}' compares every token of the vocabulary, and task.cache.way: {way} keeps few; "
+                "write task.cache: {way: dense}, or choose forward_kl",
+            )
+        temperature: float = getattr(loss, "temperature", 1.0)
+        if temperature != 1.0:
+            yield (
+                f"distill.losses[{index}].temperature",
+                f"{temperature:g} softens every token of the vocabulary, and task.cache.way: {way} keeps few; "
+                "write 1, or task.cache: {way: dense}",
+            )
+
+
+def _conversations_come_from_conversations(data: DataOptions, task: TaskOptions) -> Found:
+    places = {role: getattr(data, role) for role in ("train", "unlabelled", "validation", "calibration", "test")}
+    places |= {f"challenge.{name}": source for name, source in data.challenge.items()}
+    for role, source in places.items():
+        if source is None or getattr(task, "conversations", False) == source.CONVERSATIONS:
+            continue
+        if source.CONVERSATIONS:
+            cure = "write task.conversations: true" if task.GOLD_IN_TEXT else "choose another source"
+            yield f"data.{role}.source", f"'{source.source}' holds conversations, and the task reads none; {cure}"
+        else:
+            yield (
+                f"data.{role}.source",
+                f"'{source.source}' holds texts, and task.conversations reads conversations; choose conversations",
+            )
+
+
+def _nothing_is_asked_that_decoders_lack(distill: DistillOptions, student: StudentOptions, task: TaskOptions) -> Found:
+    if not task.GOLD_IN_TEXT:
+        return
+    asked = {
+        "distill.search": distill.search,
+        "distill.augment": distill.augment,
+        "student.vocabulary": student.vocabulary,
+        "student.embedding_rank": student.embedding_rank,
+    }
+    for key, value in asked.items():
+        if value is not None:
+            yield key, f"is not there for '{task.kind}' yet; leave it out"
+
+
+DECODER_CHECKS = (
+    _losses_can_do_with_what_is_kept,
+    _conversations_come_from_conversations,
+    _nothing_is_asked_that_decoders_lack,
+)

@@ -1,0 +1,64 @@
+"""The order of the stages where a model says what follows each token.
+
+Heavy libraries are imported when a stage runs, and not by a build that has nothing to do.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgedistill.building import VERBS, Building, Outcome
+from edgedistill.decoder_values import DecoderControls, DecoderSignals, DecoderStudent, GgmlModel
+
+
+class OfDecoder(Building):
+    """The order for text generation."""
+
+    def until(self, verb: str) -> Outcome:
+        """Run the stages up to those of a verb."""
+        last = VERBS.index(verb)
+        made = self._distill()
+        if last == VERBS.index("distill"):
+            return Outcome(self.run.root, None, None)
+        made["quantized"] = self._quantize(made)
+        return Outcome(self.run.root, None, None)
+
+    def _distill(self) -> dict[str, Any]:
+        recipe = self.recipe
+        task: Any = recipe.task
+        corpus, teacher = self.texts_and_teacher()
+
+        def record(folder: Path) -> DecoderSignals:
+            from edgedistill.distill.decoder.signals import record
+
+            return record(teacher, corpus, task, folder)
+
+        def distill(folder: Path) -> DecoderStudent:
+            from edgedistill.distill.decoder.stage import distill
+
+            return distill(recipe.distill, recipe.student, **given, folder=folder)
+
+        def control(folder: Path) -> DecoderControls:
+            from edgedistill.distill.decoder.controls import control
+
+            return control(recipe.distill, recipe.student, **given, folder=folder)
+
+        signals = self.once("signals", record, DecoderSignals)
+        given: dict[str, Any] = {"task": task, "teacher": teacher, "corpus": corpus, "signals": signals}
+        student = self.once("student", distill, DecoderStudent)
+        return {**given, "student": student, "controls": self.once("controls", control, DecoderControls)}
+
+    def _quantize(self, made: dict[str, Any]) -> dict[str, GgmlModel]:
+        def make(options: Any) -> Callable[[Path], GgmlModel]:
+            def quantize(folder: Path) -> GgmlModel:
+                from edgedistill.quantize.decoder import quantize
+
+                values = {name: made[name] for name in ("student", "corpus", "signals")}
+                return quantize(options, **values, folder=folder)
+
+            return quantize
+
+        return {
+            options.method: self.once(f"quantize-{options.method}", make(options), GgmlModel)
+            for options in self.recipe.quantize
+        }

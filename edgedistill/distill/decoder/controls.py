@@ -1,0 +1,94 @@
+"""Controls of a decoder: the same student on the texts alone, and as it is before any training, on the same positions.
+
+With one seed nobody can tell a gain from luck, so student and twin may be trained again with others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgedistill import registry
+from edgedistill.decoder_values import DecoderControls, DecoderEvaluation, DecoderRepeat, DecoderSignals
+from edgedistill.distill.decoder.stage import answering, make_student
+from edgedistill.recipe_sections import DistillOptions
+from edgedistill.section import LossOptions, StudentOptions, TaskOptions
+from edgedistill.training.following import Following, known_of
+from edgedistill.training.language import before, evaluated, rows_of
+from edgedistill.training.loop import train
+from edgedistill.values import Corpus, Teacher, Training
+
+LOSSES = "edgedistill.distill.losses"
+
+
+def control(
+    options: DistillOptions,
+    student_options: StudentOptions,
+    *,
+    task: TaskOptions,
+    teacher: Teacher,
+    corpus: Corpus,
+    signals: DecoderSignals,
+    folder: Path,
+) -> DecoderControls:
+    """Train and measure the controls, or say that the recipe wants none."""
+    if not options.controls:
+        skipped = "switched off in the recipe (distill.controls: false)"
+        return DecoderControls(no_teacher=None, no_teacher_training=None, untrained=None, repeats=(), skipped=skipped)
+    learn = _Learner(student_options, teacher, corpus, signals, folder)
+    evaluation, trained = learn.alone(options, "no_teacher", "control: the student without a teacher")
+    repeats = []
+    for seed in range(options.seed + 1, options.seed + options.seeds):
+        other = options.model_copy(update={"seed": seed})
+        student, _ = learn.from_teacher(other, f"student_seed_{seed}", f"the student with seed {seed}")
+        twin, _ = learn.alone(other, f"no_teacher_seed_{seed}", f"control with seed {seed}")
+        repeats.append(DecoderRepeat(seed=seed, student=student, no_teacher=twin))
+    return DecoderControls(
+        no_teacher=evaluation, no_teacher_training=trained, untrained=learn.untrained(options), repeats=tuple(repeats),
+        skipped=None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """Trains and measures one student after another; every name has its own place below `progress/`."""
+
+    options: StudentOptions
+    teacher: Teacher
+    corpus: Corpus
+    signals: DecoderSignals
+    folder: Path
+
+    def from_teacher(self, options: DistillOptions, name: str, what: str) -> tuple[DecoderEvaluation, Training]:
+        """Train a student as the one that ships was trained."""
+        return self._learned(options, self.teacher.checkpoint, options.losses, name, what, taught=True)
+
+    def alone(self, options: DistillOptions, name: str, what: str) -> tuple[DecoderEvaluation, Training]:
+        """Train the student's twin on the texts alone, from what the teacher was before it was fitted."""
+        options = options.model_copy(update={"learning_rate": options.control_learning_rate or options.learning_rate})
+        gold = registry.load(LOSSES, "cross_entropy").Options(loss="cross_entropy")
+        start = self.teacher.base or self.teacher.checkpoint
+        return self._learned(options, start, (gold,), name, what, taught=False)
+
+    def untrained(self, options: DistillOptions) -> DecoderEvaluation:
+        """Measure the student as it is before any training."""
+        start = self.teacher.path(self.teacher.checkpoint)
+        model = make_student(self.options, start, options.seed, self.folder / "progress" / "untrained")
+        return self._measured(model, "untrained")
+
+    def _measured(self, model: Any, name: str) -> DecoderEvaluation:
+        held_out = {split: rows_of(self.signals, split) for split in self.corpus.evaluation_splits}
+        vocabulary = self.signals.vocabulary
+        return evaluated(answering(model), held_out, self.folder, name, vocabulary, teacher=before(self.signals))
+
+    def _learned(
+        self, options: DistillOptions, start: PurePosixPath, losses: Sequence[LossOptions], name: str, what: str, *,
+        taught: bool,
+    ) -> tuple[DecoderEvaluation, Training]:  # fmt: skip
+        progress = self.folder / "progress" / name
+        rows, validation = rows_of(self.signals, "train"), rows_of(self.signals, "validation")
+        known = known_of(self.signals) if taught else None
+        objective = Following(losses, rows, validation, known, self.signals.vocabulary)
+        model = make_student(self.options, self.teacher.path(start), options.seed, progress)
+        trained = train(model, rows.tokens, objective, options, progress, what)
+        return self._measured(model, name), trained

@@ -1,0 +1,150 @@
+"""The corpus as a decoder reads it, and what the teacher thinks of what follows; computed once, and kept on disk.
+
+Of train and validation a little of each distribution is kept, as the recipe says; of held-out text the whole, so that
+every later model can be held against it. A killed recording goes on at the rows it had reached.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from edgedistill.corpus.read import row_hashes_of, texts_of
+from edgedistill.decoder_values import CachedLogits, DecoderSignals, DecoderSplit
+from edgedistill.errors import DataError
+from edgedistill.files import sha256_of
+from edgedistill.models.decoder import load_decoder
+from edgedistill.models.load import load_tokenizer
+from edgedistill.progress import bar
+from edgedistill.tasks.text_generation import Options
+from edgedistill.training.decoder_rows import DecoderRows, rows_of_texts, write_rows
+from edgedistill.training.known_logits import drawn
+from edgedistill.training.language import logits_of_row, recorded
+from edgedistill.values import Corpus, Teacher
+
+LEARNED_FROM = ("train", "validation")
+ROWS_AT_ONCE = 8
+PARTS = ("token_ids", "offsets", "counts", "texts")
+
+
+def record(teacher: Teacher, corpus: Corpus, options: Options, folder: Path) -> DecoderSignals:
+    """Run the teacher over every split of the corpus; keep ids, what counts, and what it thinks of each position.
+
+    Raises:
+        DataError: no row of a split fits the recipe's limits.
+    """
+    checkpoint = teacher.path(teacher.checkpoint)
+    tokenizer = load_tokenizer(checkpoint)
+    accelerator = Accelerator()
+    model = load_decoder(checkpoint).to(accelerator.device)
+    progress = folder / "progress"
+    progress.mkdir(exist_ok=True)
+    vocabulary = max(tokenizer.get_vocab().values()) + 1
+    started = time.monotonic()
+    read = {name: _rows(tokenizer, corpus, name, options, folder) for name in corpus.splits}
+    logits = {
+        name: _cached(model, read[name], options, vocabulary, folder, name, accelerator.device)
+        for name in LEARNED_FROM
+        if name in read
+    }
+    held_out = {name: read[name] for name in corpus.evaluation_splits}
+    answer = logits_of_row(model, accelerator.device)
+    evaluation, reference = recorded(answer, held_out, folder, "teacher", vocabulary)
+    return DecoderSignals(
+        task=options.kind,
+        splits={name: _described(rows, corpus, name, folder) for name, rows in read.items()},
+        logits=logits,
+        reference=reference,
+        evaluation=evaluation,
+        vocabulary=vocabulary,
+        tokenizer_sha256=sha256_of(checkpoint / "tokenizer.json"),
+        pad_token_id=tokenizer.pad_token_id,
+        teacher_weights_sha256=teacher.weights_sha256,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _rows(tokenizer: Any, corpus: Corpus, name: str, options: Options, folder: Path) -> DecoderRows:
+    files = {part: folder / f"{name}.{part}.npy" for part in PARTS}
+    texts = texts_of(corpus, name)
+    rows = rows_of_texts(tokenizer, texts, options.max_length, conversations=options.conversations)
+    if name in (*corpus.evaluation_splits, "validation"):
+        rows = _until(rows, options.judged_positions)
+    read = write_rows(rows, files, tokenizer.pad_token_id, options.train_tokens if name == "train" else None)
+    if not len(read.tokens):
+        raise DataError(
+            f"no row of {name} has at most {options.max_length} tokens and fits the limits of the recipe; "
+            "raise task.max_length, or give shorter texts"
+        )
+    return read
+
+
+def _until(rows: Iterator[tuple[int, Any]], positions: int) -> Iterator[tuple[int, Any]]:
+    """Yield rows as long as they hold no more positions than these together; the first one always."""
+    seen = 0
+    for number, row in rows:
+        seen += sum(row.counts)
+        if seen > positions and seen > sum(row.counts):
+            return
+        yield number, row
+
+
+def _cached(
+    model: Any, rows: DecoderRows, options: Options, vocabulary: int, folder: Path, name: str, device: torch.device
+) -> CachedLogits:
+    """Keep a little of what the teacher thinks at each position, rows in their order, some rows at once."""
+    chunks = folder / "progress" / name
+    chunks.mkdir(exist_ok=True)
+    count = len(rows.tokens)
+    answer = _answer(model, rows, options, vocabulary, device)
+    with bar(f"teacher reads {name}", count, "rows") as advance:
+        for start in range(0, count, ROWS_AT_ONCE):
+            batch = np.arange(start, min(start + ROWS_AT_ONCE, count))
+            file = chunks / f"{start}.npz"
+            if not file.exists():
+                entries, tokens, weights = answer(batch)
+                draft = file.with_suffix(".draft")
+                with draft.open("wb") as out:
+                    np.savez(out, entries=entries, tokens=tokens, weights=weights)
+                draft.replace(file)
+            advance(len(batch))
+    found = [np.load(chunks / f"{start}.npz") for start in range(0, count, ROWS_AT_ONCE)]
+    files = {part: f"{name}.logits.{part}.npy" for part in ("offsets", "tokens", "weights")}
+    entries = np.concatenate([part["entries"] for part in found])
+    np.save(folder / files["offsets"], np.concatenate([[0], np.cumsum(entries, dtype=np.int64)]))
+    for part in ("tokens", "weights"):
+        np.save(folder / files[part], np.concatenate([one[part] for one in found]))
+    size = sum((folder / file).stat().st_size for file in files.values())
+    return CachedLogits(way=options.cache.way, bytes_per_position=size / max(len(entries), 1), **files)
+
+
+def _answer(
+    model: Any, rows: DecoderRows, options: Options, vocabulary: int, device: torch.device
+) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
+    @torch.no_grad()
+    def answer(batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence([options.cache.seed, int(batch[0])]).generate_state(1)[0])
+        )
+        ids, mask = (torch.from_numpy(array).to(device) for array in rows.tokens.padded(batch))
+        places, befores, _ = rows.targets(batch)
+        said = model(ids, mask)[places, befores, :vocabulary].float().cpu()
+        return drawn(said.softmax(dim=-1), options.cache, generator)
+
+    return answer
+
+
+def _described(rows: DecoderRows, corpus: Corpus, name: str, folder: Path) -> DecoderSplit:
+    hashes = row_hashes_of(corpus, name)[np.asarray(rows.texts)]
+    np.save(folder / f"{name}.row_hashes.npy", hashes)
+    return DecoderSplit(
+        rows=len(rows.tokens),
+        tokens=len(rows.tokens.ids),
+        positions=rows.counted.positions,
+        row_hashes=f"{name}.row_hashes.npy",
+        **{part: f"{name}.{part}.npy" for part in PARTS},
+    )

@@ -1,0 +1,58 @@
+"""Quantize a decoder: decide every stored number in ggml's types, and measure what that cost before any export."""
+
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from edgedistill.decoder_values import DecoderSignals, DecoderStudent, GgmlModel
+from edgedistill.files import sha256_of
+from edgedistill.models import ggml_tensors
+from edgedistill.models.config_json import read_config
+from edgedistill.models.decoder import load_decoder
+from edgedistill.quantize.ggml_stage import ggml_weights, simulated
+from edgedistill.quantize.importance import save_importance
+from edgedistill.training.language import before, evaluated, logits_of_row, rows_of
+from edgedistill.values import Corpus
+
+WEIGHTS, IMPORTANCE = "weights.safetensors", "importance.safetensors"
+
+
+def quantize(
+    options: Any, *, student: DecoderStudent, corpus: Corpus, signals: DecoderSignals, folder: Path
+) -> GgmlModel:
+    """Return the student in the method's types; its numbers lie in `folder`/weights.safetensors.
+
+    What is measured are the rounded weights. llama.cpp rounds activations, too, while it multiplies: what that adds is
+    in the numbers of the benchmark, which runs the file.
+
+    Raises:
+        QuantizationError: a weight cannot be stored so, or an extra is not installed.
+    """
+    checkpoint = student.path(student.checkpoint)
+    model = load_decoder(checkpoint)
+    calibration = rows_of(signals, "calibration")
+    tensors, facts, importance = ggml_weights(options, model, read_config(checkpoint), calibration.tokens)
+    ggml_tensors.save(tensors, folder / WEIGHTS)
+    if importance is not None:
+        save_importance(importance, folder / IMPORTANCE)
+    rounded = simulated(model, tensors)
+    del model
+    device = Accelerator().device
+    held_out = {split: rows_of(signals, split) for split in corpus.evaluation_splits}
+    evaluation = evaluated(
+        logits_of_row(rounded.to(device), device), held_out, folder, "evaluation", signals.vocabulary,
+        teacher=before(signals), student=before(student),
+    )  # fmt: skip
+    stored = sum(one.stored_bytes for one in facts)
+    return GgmlModel(
+        method=options.method,
+        tensors=facts,
+        weights=WEIGHTS,
+        weights_bytes=(folder / WEIGHTS).stat().st_size,
+        weights_sha256=sha256_of(folder / WEIGHTS),
+        bits_per_weight=8 * stored / student.parameters,
+        importance=None if importance is None else IMPORTANCE,
+        importance_positions=0 if importance is None else len(calibration.tokens.ids),
+        evaluation=evaluation,
+    )

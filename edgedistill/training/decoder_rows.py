@@ -1,0 +1,131 @@
+"""Rows of a decoder: windows of documents and whole conversations as token ids, and which of them count.
+
+No row holds two documents, so no token sees another text. Rows of like length share a batch, which wastes little.
+"""
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.errors import DataError
+from edgedistill.training.counted_rows import CountedRows
+from edgedistill.training.rows import TokenRows, mapped
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a model reads in one go."""
+
+    ids: list[int]
+    counts: list[bool]  # of each id, whether the model is to say it; never of the first one
+
+
+@dataclass(frozen=True)
+class DecoderRows:
+    """Rows of one split; its positions are the tokens that count, through all rows."""
+
+    tokens: TokenRows
+    counted: CountedRows
+    texts: np.ndarray  # (rows,) int64; the text that each row is cut from
+
+    def targets(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what is to be said in a batch of these rows, padded on the right as `TokenRows.padded` does.
+
+        Returns:
+            Place in the batch and token before the position, both (positions,) int64, which index the logits; and the
+            numbers of the positions, (positions,) int64.
+        """
+        read = [self.counted.row(int(row)) for row in rows]
+        places = np.repeat(np.arange(len(read)), [len(row.places) for row in read])
+        numbers = [np.arange(row.positions.start, row.positions.stop) for row in read]
+        return places, np.concatenate([row.places for row in read]), np.concatenate(numbers)
+
+    @cached_property
+    def gold(self) -> np.ndarray:
+        """The token at each position, (positions,) int64."""
+        return self.counted.tokens.astype(np.int64)
+
+
+def document_rows(tokenizer: Any, text: str, length: int) -> Iterator[Row]:
+    """Yield windows of at most `length` tokens, one after another; what a tokenizer puts before a text stands first."""
+    ids = tokenizer(text)["input_ids"]
+    for start in range(0, len(ids), length):
+        window = ids[start : start + length]
+        if len(window) > 1:
+            yield Row(window, [False] + [True] * (len(window) - 1))
+
+
+def conversation_row(tokenizer: Any, text: str, length: int) -> Row | None:
+    """Return a conversation under the tokenizer's chat template; None where it is longer than `length` tokens.
+
+    What counts is what the assistant says, and the token that ends it; what the template writes after that is cut off.
+
+    Raises:
+        DataError: the template writes another beginning when it knows the answer, so nothing tells the two apart.
+    """
+    messages = json.loads(text)
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    ids, spans = encoded["input_ids"], encoded["offset_mapping"]
+    counts = np.zeros(len(ids), dtype=bool)
+    for turn, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = tokenizer.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True)
+        until = tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)
+        if not until.startswith(before) or not whole.startswith(until.rstrip()):
+            raise DataError(
+                "the chat template renders a conversation otherwise once the answer is known, so that what the "
+                "assistant says cannot be told apart; use a tokenizer with a plainer template"
+            )
+        end = len(until.rstrip())
+        counts |= np.array([len(before) <= start < end for start, _ in spans])
+    last = int(np.flatnonzero(counts)[-1]) + 1 if counts.any() else 0
+    if not 1 < last <= length:
+        return None
+    return Row(ids[:last], [False, *counts[1:last].tolist()])
+
+
+def rows_of_texts(
+    tokenizer: Any, texts: Iterable[str], length: int, *, conversations: bool
+) -> Iterator[tuple[int, Row]]:
+    """Yield (number of the text, row) of every text."""
+    for number, text in enumerate(texts):
+        if not conversations:
+            yield from ((number, row) for row in document_rows(tokenizer, text, length))
+        elif (row := conversation_row(tokenizer, text, length)) is not None:
+            yield number, row
+
+
+def write_rows(rows: Iterable[tuple[int, Row]], files: dict[str, Path], pad_id: int, limit: int | None) -> DecoderRows:
+    """Write rows to the .npy files token_ids, offsets, counts and texts, and map them.
+
+    Args:
+        limit: most tokens, whole rows; None takes all.
+    """
+    ids, counts, ends, texts = array("i"), array("b"), array("q", [0]), array("q")
+    for number, row in rows:
+        if limit is not None and len(ids) + len(row.ids) > limit:
+            break
+        ids.extend(row.ids)
+        counts.extend(row.counts)
+        ends.append(len(ids))
+        texts.append(number)
+    np.save(files["token_ids"], np.frombuffer(ids, dtype=np.int32))
+    np.save(files["counts"], np.frombuffer(counts, dtype=np.int8).astype(bool))
+    np.save(files["offsets"], np.frombuffer(ends, dtype=np.int64))
+    np.save(files["texts"], np.frombuffer(texts, dtype=np.int64))
+    return mapped_rows(files, pad_id)
+
+
+def mapped_rows(files: dict[str, Path], pad_id: int) -> DecoderRows:
+    """Return the rows of the .npy files without reading them into memory."""
+    tokens = mapped(files["token_ids"], files["offsets"], pad_id)
+    counted = CountedRows(tokens.ids, tokens.offsets, np.load(files["counts"], mmap_mode="r"))
+    return DecoderRows(tokens, counted, np.load(files["texts"], mmap_mode="r"))
