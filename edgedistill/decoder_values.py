@@ -151,3 +151,42 @@ class GgmlModel(StageValue):
     )
     importance_positions: int = Field(description="Calibration tokens that it was computed on; 0 where there is none.")
     evaluation: DecoderEvaluation = Field(description="Of the rounded weights in PyTorch, activations as they are.")
+
+
+class DecoderParity(Value):
+    """The proof that export changed no number, and how far the runtime is from the numbers that were decided."""
+
+    weights_bit_equal: bool = Field(description="Every stored block, scale and float equals what quantize decided.")
+    tokenizer_texts: int = Field(description="Texts that checkpoint and runtime read as the same ids.")
+    conversations: int = Field(description="Conversations that both render as the same ids; 0 without a template.")
+    positions: int = Field(description="Held-out positions that both were asked about.")
+    kl: float = Field(description="Mean KL(rounded weights in PyTorch || file in its runtime), in nats.")
+    kl_limit: float
+    agreement: float = Field(description="Positions with the same likeliest token.")
+    sure_agreement: float = Field(description="The same of those where the likeliest leads by 1 or more, in logits.")
+    sure_limit: float
+
+
+class DecoderFile(Value):
+    """One model file of an artifact."""
+
+    name: str = Field(description="float32, or the quantization method.")
+    file: RelativePath = Field(description="Relative to the artifact's folder.")
+    sha256: Sha256
+    size_bytes: int = Field(gt=0)
+    bits_per_weight: float
+    parity: DecoderParity
+
+
+class DecoderArtifact(StageValue):
+    """A folder that stock tools load with nothing of ours."""
+
+    format: str
+    runtime: str = Field(description="A word of runtimes/.")
+    root: RelativePath = Field(description="The folder to ship, inside the stage's folder.")
+    files: tuple[DecoderFile, ...]
+    shared_files: dict[str, Sha256] = Field(description="Licence and notice: what every file needs beside it.")
+    shared_bytes: int
+    teacher: DecoderFile = Field(description="The teacher in the same format, to compare against; never shipped.")
+    teacher_root: RelativePath
+    recipe_sha256: Sha256 = Field(description="Of the recipe sections that decide the files' bytes.")

@@ -14,6 +14,7 @@ from edgedistill import registry
 from edgedistill.corpus.read import read
 from edgedistill.errors import EdgeDistillError, StageError
 from edgedistill.export import parity
+from edgedistill.export.notice import write_notice
 from edgedistill.files import clear, files_in, sha256_of
 from edgedistill.models import sentence_transformers
 from edgedistill.models.load import load_model, load_tokenizer
@@ -51,7 +52,7 @@ def export(
     start = student.path(student.checkpoint)
     _copy_shared(start, root)
     _copy_shared(teacher.path(teacher.checkpoint), teacher_root)
-    _write_licence(root, teacher, tokens, licence)
+    write_notice(root, teacher, licence, tokens)
     texts = _real_texts(corpus)
     facts = {
         "edgedistill.recipe_sha256": recipe_sha256,
@@ -175,28 +176,6 @@ def _copy_shared(checkpoint: Path, root: Path) -> None:
 def _add_settings(config: Path, settings: Mapping[str, Any]) -> None:
     said = json.loads(config.read_text(encoding="utf-8"))
     config.write_text(json.dumps(said | dict(settings), indent=2) + "\n", encoding="utf-8")
-
-
-def _write_licence(root: Path, teacher: Teacher, tokens: Tokens, licence: str) -> None:
-    """Write NOTICE, and copy the licence texts that came with the teacher and with the student's own checkpoint."""
-    notice = (
-        f"This model is distributed under {licence}.\n\n"
-        f"It was distilled from: {teacher.source}\n"
-        f"which is under: {teacher.licence}\n"
-        f"SHA-256 of its weights: {teacher.source_weights_sha256}\n"
-    )
-    texts = {"teacher": teacher.path(teacher.checkpoint)}
-    if tokens.start is not None:
-        notice += (
-            f"\nIts training started from: {tokens.start.source}\n"
-            f"which is under: {tokens.start.licence}\n"
-            f"SHA-256 of its weights: {tokens.start.weights_sha256}\n"
-        )
-        texts["start"] = tokens.path(tokens.start.checkpoint)
-    (root / "NOTICE").write_text(notice, encoding="utf-8")
-    for whose, folder in texts.items():
-        for file in sorted([*folder.glob("LICEN[SC]E*"), *folder.glob("NOTICE*")]):
-            shutil.copyfile(file, root / f"{whose}-{file.name}")
 
 
 def _real_texts(corpus: Corpus) -> list[str]:

@@ -1,0 +1,23 @@
+"""GGUF: one file with weights, tokenizer, chat template and what they are, for llama.cpp and all that is built on it.
+
+Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from typing import ClassVar, Literal
+
+from edgedistill.section import FormatOptions
+
+RUNTIME = "llama_cpp"
+
+
+class Options(FormatOptions):
+    """A GGUF file for each method, and one of the float student."""
+
+    format: Literal["gguf"]
+
+    STORES: ClassVar[frozenset[str]] = frozenset(
+        {
+            "float32", "gguf_f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "iq4_nl", "q3_k_m", "q2_k",
+        }
+    )  # fmt: skip
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})
