@@ -41,7 +41,9 @@ class CachedLogits(Value):
     way: str = Field(description="sampled, top_k, dense")
     offsets: RelativePath = Field(description="(positions + 1,) int64 into the other two.")
     tokens: RelativePath = Field(description="int32; ids. Of top_k, the last one of a position is -1: all others.")
-    weights: RelativePath = Field(description="float16 or uint8; of one position they are scaled to sum to 1 when read.")
+    weights: RelativePath = Field(
+        description="float16 or uint8; of one position they are scaled to sum to 1 when read."
+    )
     bytes_per_position: float
 
 
@@ -110,7 +112,9 @@ class GgmlTensorFacts(Value):
     wanted: str = Field(description="The type that the scheme has for it; another one where its rows do not divide.")
     reason: str = Field(description="Why it is not the wanted one; empty where it is.")
     stored_bytes: int
-    relative_error: float = Field(ge=0, description="Root of the mean square of what was rounded off, over the weight's.")
+    relative_error: float = Field(
+        ge=0, description="Root of the mean square of what was rounded off, over the weight's."
+    )
 
 
 class GgmlModel(StageValue):

@@ -13,7 +13,8 @@ from edgedistill.models.embedder import Embedder, StaticEmbedder, TransformerEmb
 from edgedistill.models.factorised import RANK, FactorisedEmbedding
 
 CLASSIFIER = "AutoModelForSequenceClassification"
-WHAT = {CLASSIFIER: "a text classifier", "AutoModel": "an encoder"}
+CAUSAL = "AutoModelForCausalLM"
+WHAT = {CLASSIFIER: "a text classifier", "AutoModel": "an encoder", CAUSAL: "a causal language model"}
 LONGEST_REASON = 300  # characters of a library's own words
 FETCH_AGAIN = "fetch it again, and compare its sha256 with the source"
 
@@ -38,7 +39,7 @@ def load_model(folder: Path, attention: str | None = "eager") -> Classifier | Em
             _check_finite(model, folder)
             return cast("StaticClassifier | StaticEmbedder", model)
     if has_head(config):
-        return TransformerClassifier(_from_pretrained(folder, attn_implementation=attention)).eval()
+        return TransformerClassifier(from_pretrained(folder, attn_implementation=attention)).eval()
     if layout.is_there(folder):
         return load_embedder(folder, attention=attention)
     raise ModelError(f"{folder} has no classification head; add teacher.fit to the recipe to train one")
@@ -69,8 +70,8 @@ def load_embedder(
 def _encoder(folder: Path, attention: str | None) -> Any:
     """Return a checkpoint's encoder alone; a head that it was saved with is left behind."""
     if has_head(read_config(folder)):
-        return _from_pretrained(folder, attn_implementation=attention).base_model
-    return _from_pretrained(folder, factory="AutoModel", attn_implementation=attention)
+        return from_pretrained(folder, attn_implementation=attention).base_model
+    return from_pretrained(folder, factory="AutoModel", attn_implementation=attention)
 
 
 def load_encoder_with_new_head(folder: Path, labels: tuple[str, ...]) -> TransformerClassifier:
@@ -83,8 +84,8 @@ def load_encoder_with_new_head(folder: Path, labels: tuple[str, ...]) -> Transfo
         "label2id": {label: i for i, label in enumerate(labels)},
     }
     if not has_head(read_config(folder)):
-        return TransformerClassifier(_from_pretrained(folder, **names))
-    headed = _from_pretrained(folder)
+        return TransformerClassifier(from_pretrained(folder, **names))
+    headed = from_pretrained(folder)
     config = deepcopy(headed.config)
     config.update(names)
     model = type(headed)(config)
@@ -97,12 +98,23 @@ def load_encoder(folder: Path, labels: tuple[str, ...]) -> Any:
     """Return the checkpoint's encoder alone, whether it was saved with a head or not."""
     headed = has_head(read_config(folder))
     head: dict[str, Any] = {} if headed else {"num_labels": len(labels)}
-    return _from_pretrained(folder, **head).base_model.eval()
+    return from_pretrained(folder, **head).base_model.eval()
 
 
-def _from_pretrained(
+def from_pretrained(
     folder: Path, *, factory: str = CLASSIFIER, attn_implementation: str | None = "eager", **head: Any
 ) -> Any:
+    """Return the checkpoint as one of transformers' Auto classes reads it, on the CPU, as float32.
+
+    Args:
+        folder: a checkpoint of transformers.
+        factory: the Auto class, one of WHAT.
+        attn_implementation: in transformers' words; None leaves the choice to it.
+        head: settings of a new classification head, which the checkpoint then need not hold.
+
+    Raises:
+        ModelError: weights are missing, not finite, or do not fit config.json.
+    """
     import torch
     import transformers
     from transformers.utils import logging
