@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,9 @@ def resumable(
     progress: Path,
     what: str,
     unit: str,
+    dtype: type[np.floating[Any]] = np.float32,
 ) -> np.ndarray:
-    """Return `file`, a .npy of float32, memory-mapped, with every batch computed.
+    """Return `file`, a .npy, memory-mapped, with every batch computed.
 
     A batch counts as done only after its rows are on disk, so a row is never half written. Where the batches are the
     same each time, a resumed file is bit-identical to an undisturbed one.
@@ -32,11 +34,12 @@ def resumable(
         progress: folder that remembers how many batches are done.
         what: said beside the progress bar.
         unit: of a row, beside the bar.
+        dtype: of what is stored.
     """
     counter = progress / f"{file.stem}.batches_done"
     done = int(counter.read_text()) if counter.exists() and file.exists() else 0
     if not done:  # written out in full: in a file with holes, a full disk would be a bus error and not an exception
-        np.save(file, np.zeros(shape, dtype=np.float32))
+        np.save(file, np.zeros(shape, dtype=dtype))
     values = np.lib.format.open_memmap(file, mode="r+")
     with bar(what, shape[0], unit, done=sum(map(len, batches[:done]))) as advance:
         for i, batch in enumerate(batches[done:], start=done + 1):

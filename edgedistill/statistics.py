@@ -13,7 +13,7 @@ Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 249(1
 David, Nagaraja 2003, "Order Statistics", section 7.1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from edgedistill.values import Metric
 RESAMPLES = 10_000
 SEED = 20_240_229
 LATENCY_CONFIDENCE = 0.99
+DRAWN_AT_ONCE = 2_000_000  # rows, over several resamples
 
 
 def accuracy(correct: np.ndarray) -> Metric:
@@ -78,6 +79,31 @@ def retained(correct_student: np.ndarray, correct_teacher: np.ndarray) -> Metric
     value = float(correct_student.sum() / correct_teacher.sum())
     hidden = value * unseen(len(correct_student))
     return _metric(value, (counts[:, 1] + counts[:, 3]) / teacher_right, len(correct_student), hidden)
+
+
+def mean_over_rows(sums: np.ndarray, counts: np.ndarray, hidden: float = 0.0) -> Metric:
+    """Return the mean over the positions of all rows; its interval is over rows, which are drawn whole.
+
+    Positions of one row are alike, so drawing them one by one would make the interval too narrow. The same rows are
+    drawn whatever the sums are: two models' means are drawn together, and `sums` of one minus those of the other give
+    the paired interval of their difference.
+
+    Args:
+        sums: (rows,) float; of each row's positions.
+        counts: (rows,) int; positions of each row, at least one in all.
+        hidden: half of the interval where all resamples are the same.
+    """
+    n = int(counts.sum())
+    drawn = np.concatenate([sums[rows].sum(axis=1) / counts[rows].sum(axis=1) for rows in _rows_drawn(counts)])
+    return _metric(float(sums.sum() / n), drawn, n, hidden)
+
+
+def _rows_drawn(counts: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield RESAMPLES draws of as many rows as have positions, some draws at a time: (draws, rows) int."""
+    random, filled = np.random.default_rng(SEED), np.flatnonzero(counts)
+    at_once = max(1, DRAWN_AT_ONCE // len(filled))
+    for start in range(0, RESAMPLES, at_once):
+        yield filled[random.integers(0, len(filled), size=(min(at_once, RESAMPLES - start), len(filled)))]
 
 
 def percentile_supported(percent: float, count: int) -> bool:

@@ -1,0 +1,100 @@
+"""What a language model's positions add up to; intervals are over rows, which are drawn whole."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from edgedistill.decoder_values import DecoderQuality
+from edgedistill.statistics import mean_over_rows, unseen
+from edgedistill.values import Metric
+
+FLIPS_KEPT = 20
+
+
+class Flip(NamedTuple):
+    """A position where a model's likeliest token is another one than a reference's."""
+
+    position: int  # through all rows
+    row: int
+    token: int  # that the reference has for the likeliest
+    instead: int  # the model's
+    reference_margin: float  # logits between the reference's likeliest two: near 0 it was a tie, and little is lost
+    margin: float  # the same of the model
+
+
+def summary(
+    positions: np.ndarray,
+    starts: np.ndarray,
+    *,
+    tokens: np.ndarray,
+    teacher: np.ndarray | None = None,
+    student: np.ndarray | None = None,
+) -> DecoderQuality:
+    """Return a model's quality on one split.
+
+    Args:
+        positions: (positions,) of POSITION.
+        starts: (rows + 1,) int64; the positions of row i are starts[i] to starts[i + 1].
+        tokens: (positions,) int; those that really follow.
+        teacher: the teacher's positions; None for the teacher itself.
+        student: the float student's positions; None where there is none, or for itself.
+    """
+    loss = _mean(-positions["log_prob"].astype(np.float64), starts)
+    kl_teacher, kl_teacher_p99 = _divergence(positions["kl_teacher"], starts, teacher)
+    kl_student, kl_student_p99 = _divergence(positions["kl_student"], starts, student)
+    return DecoderQuality(
+        perplexity=loss.model_copy(update={end: float(np.exp(getattr(loss, end))) for end in ("value", "low", "high")}),
+        accuracy=_share(positions["top"] == tokens, starts),
+        kl_teacher=kl_teacher,
+        kl_teacher_p99=kl_teacher_p99,
+        agreement_teacher=None if teacher is None else _share(positions["top"] == teacher["top"], starts),
+        kl_student=kl_student,
+        kl_student_p99=kl_student_p99,
+        agreement_student=None if student is None else _share(positions["top"] == student["top"], starts),
+    )
+
+
+def loss_difference(positions: np.ndarray, others: np.ndarray, starts: np.ndarray) -> Metric:
+    """Return a model's mean loss minus another's, in nats a position; paired, on the same rows.
+
+    Its exp is the ratio of their perplexities.
+    """
+    return _mean(others["log_prob"].astype(np.float64) - positions["log_prob"], starts)
+
+
+def flips(positions: np.ndarray, reference: np.ndarray, starts: np.ndarray, most: int = FLIPS_KEPT) -> list[Flip]:
+    """Return where a model's likeliest token is not the reference's: those first where the reference was surest.
+
+    Args:
+        positions: (positions,) of POSITION, of the model.
+        reference: those of the reference.
+        starts: (rows + 1,) int64.
+        most: how many.
+    """
+    flipped = np.flatnonzero(positions["top"] != reference["top"])
+    worst = flipped[np.argsort(-reference["margin"][flipped], kind="stable")][:most]
+    rows = np.searchsorted(starts, worst, side="right") - 1
+    return [
+        Flip(
+            int(at), int(row), int(reference["top"][at]), int(positions["top"][at]),
+            float(reference["margin"][at]), float(positions["margin"][at]),
+        )
+        for at, row in zip(worst, rows, strict=True)
+    ]  # fmt: skip
+
+
+def _divergence(kl: np.ndarray, starts: np.ndarray, reference: np.ndarray | None) -> tuple[Metric | None, float | None]:
+    if reference is None:
+        return None, None
+    return _mean(kl.astype(np.float64), starts), float(np.percentile(kl, 99))
+
+
+def _mean(values: np.ndarray, starts: np.ndarray, hidden: float = 0.0) -> Metric:
+    """Return the mean of one number for each position."""
+    sums = np.diff(np.concatenate([[0.0], np.cumsum(values)])[starts])
+    return mean_over_rows(sums, np.diff(starts), hidden)
+
+
+def _share(right: np.ndarray, starts: np.ndarray) -> Metric:
+    found = _mean(right.astype(np.float64), starts, unseen(int((np.diff(starts) > 0).sum())))
+    return found.model_copy(update={"low": max(found.low, 0.0), "high": min(found.high, 1.0)})
