@@ -10,6 +10,7 @@ from edgedistill.statistics import (
     accuracy,
     difference,
     mean_difference,
+    mean_over_rows,
     percentile_interval,
     percentile_supported,
     retained,
@@ -145,3 +146,42 @@ def test_a_hundred_thousand_rows_take_less_than_a_second() -> None:
     retained(*pairs[0])
     accuracy(pairs[0][0])
     assert time.perf_counter() - start < 1
+
+
+def test_a_mean_over_rows_holds_the_truth_where_positions_of_a_row_are_alike() -> None:
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 30, size=60)
+    own, alike = [], []
+    for _ in range(150):
+        values = random.normal(size=60)[:, None] + 0.1 * random.normal(size=(60, 30))  # rows differ, positions do not
+        sums = np.array([row[:count].sum() for row, count in zip(values, counts, strict=True)])
+        found = mean_over_rows(sums, counts)
+        assert found.value == pytest.approx(sums.sum() / counts.sum())
+        assert found.n == counts.sum()
+        own.append(found.low <= 0 <= found.high)
+        spread = np.concatenate([row[:count] for row, count in zip(values, counts, strict=True)]).std() * 1.96
+        alike.append(abs(found.value) <= spread / np.sqrt(counts.sum()))
+    assert np.mean(own) > 0.88
+    assert np.mean(alike) < 0.6, "positions drawn one by one promise far too much"
+
+
+def test_a_mean_over_rows_is_the_bootstrap_of_rows() -> None:
+    random = np.random.default_rng(3)
+    counts, sums = random.integers(1, 9, size=40), random.normal(size=40)
+    rows = random.integers(0, 40, size=(20_000, 40))
+    low, high = np.percentile(sums[rows].sum(axis=1) / counts[rows].sum(axis=1), [2.5, 97.5])
+    found = mean_over_rows(sums, counts)
+    assert found.low == pytest.approx(low, abs=0.01)
+    assert found.high == pytest.approx(high, abs=0.01)
+    with_empty = mean_over_rows(np.append(sums, 0), np.append(counts, 0))
+    assert with_empty.model_copy(update={"n": found.n}) == found, "a row without positions is not drawn"
+
+
+def test_means_of_two_models_are_drawn_with_the_same_rows() -> None:
+    random = np.random.default_rng(0)
+    counts = random.integers(1, 30, size=1500)  # more than is drawn at once
+    sums = random.normal(size=1500) * counts
+    shifted = mean_over_rows(sums + 0.5 * counts, counts)
+    found = mean_over_rows(sums, counts)
+    assert (shifted.low - found.low, shifted.high - found.high) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert mean_over_rows(0 * sums, counts, hidden=0.25).low == -0.25

@@ -18,6 +18,8 @@ import onnxruntime as ort
 from edgedistill.runtimes._model import Encoded
 from edgedistill.runtimes._tokenizer import FileTokenizer
 
+SERVES = frozenset({"encoder"})
+
 
 class OnnxModel:
     """One session and its tokenizer."""

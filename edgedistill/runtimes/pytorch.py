@@ -11,6 +11,8 @@ import transformers
 from edgedistill.models.load import load_model, load_tokenizer
 from edgedistill.runtimes._model import Encoded
 
+SERVES = frozenset({"encoder"})
+
 for name in (
     "AutoModel",
     "AutoModelForSequenceClassification",

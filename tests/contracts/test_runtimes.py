@@ -1,4 +1,4 @@
-"""What every runtime must keep, however many are added."""
+"""What every runtime of encoders must keep, however many are added."""
 
 import inspect
 from collections import Counter
@@ -28,11 +28,14 @@ def _onnx(root: Path) -> str:
     return str(write_onnx(root, "onnx/model.onnx").relative_to(root))
 
 
+ENCODERS = tuple(name for name in registry.names(RUNTIMES) if "encoder" in registry.load(RUNTIMES, name).SERVES)
+
+
 MADE: dict[str, Callable[[Path], str]] = {"onnxruntime": _onnx, "pytorch": _checkpoint}
 """How to write a tiny model for each runtime; returns the file to load."""
 
 
-@pytest.fixture(scope="module", params=registry.names(RUNTIMES))
+@pytest.fixture(scope="module", params=ENCODERS)
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModuleType, LoadedModel]:
     root = tmp_path_factory.mktemp(request.param)
     runtime = registry.load(RUNTIMES, request.param)
@@ -56,6 +59,14 @@ def faults(model: LoadedModel) -> list[str]:
     if not np.allclose(logits[1], model.run(model.encode(["bad"]))[0], atol=1e-5):
         found.append("padding changes nothing")
     return found
+
+
+def test_every_runtime_says_what_it_serves() -> None:
+    for name in registry.names(RUNTIMES):
+        serves = registry.load(RUNTIMES, name).SERVES
+        assert serves
+        assert serves <= {"encoder", "decoder"}
+    assert set(ENCODERS) == set(MADE)
 
 
 def test_every_runtime_keeps_the_contract(loaded: tuple[ModuleType, LoadedModel]) -> None:
@@ -122,7 +133,7 @@ THREADS: dict[str, Callable[[Any], int]] = {
 """How to tell how many threads a model runs with, as its library itself says it."""
 
 
-@pytest.mark.parametrize("name", registry.names(RUNTIMES))
+@pytest.mark.parametrize("name", ENCODERS)
 def test_every_runtime_runs_with_as_many_threads_as_asked(name: str, tmp_path: Path) -> None:
     file, load = MADE[name](tmp_path), registry.load(RUNTIMES, name).load
 
