@@ -1,0 +1,57 @@
+"""Conversations as a source: pairs and messages become one text each, and a broken line is told with its place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedistill import registry
+from edgedistill.errors import DataError
+
+SOURCE = registry.load("edgedistill.corpus.sources", "conversations")
+PAIR = {"prompt": "Who?", "answer": "Größe 🎬"}
+TALK = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "name": "x"}]}
+
+
+def read(folder: Path, *rows: Any, **options: Any) -> list[list[dict[str, str]]]:
+    file = folder / "chats.jsonl"
+    file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), "utf-8")
+    table = SOURCE.read(SOURCE.Options(source="conversations", file="chats.jsonl", **options), folder, folder)
+    assert table["label"].null_count == len(table)
+    return [json.loads(text) for text in table["text"].to_pylist()]
+
+
+def test_a_pair_and_a_list_of_messages_are_read_alike(tmp_path: Path) -> None:
+    pair, talk = read(tmp_path, PAIR, "", TALK)
+    assert pair == [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Größe 🎬"}]
+    assert talk == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+def test_keys_and_what_the_system_says_are_the_recipes(tmp_path: Path) -> None:
+    (talk,) = read(tmp_path, {"q": "1", "a": "2"}, prompt="q", answer="a", system="Be short.")
+    assert [one["content"] for one in talk] == ["Be short.", "1", "2"]
+
+
+BROKEN = (
+    ("{", "chats.jsonl:2 is not JSON"),
+    ([1], "write one object per line"),
+    ({"prompt": "x"}, "has no 'answer'; its keys: prompt"),
+    ({"prompt": "x", "answer": " "}, "a content that is not empty"),
+    ({"messages": [{"role": "user", "content": "x"}]}, "ends with the assistant"),
+    ({"messages": [{"role": "assistant", "content": "x"}]}, "has a user in it"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "a role (system, user, assistant)"),
+    ({"messages": "hello"}, "a role (system, user, assistant)"),
+)
+
+
+@pytest.mark.parametrize(("row", "said"), BROKEN)
+def test_a_broken_line_is_told_with_its_place(row: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"chats\.jsonl:2") as caught:
+        read(tmp_path, PAIR, row)
+    assert said in str(caught.value)
+
+
+def test_a_file_of_blank_lines_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="only blank lines"):
+        read(tmp_path, " ")

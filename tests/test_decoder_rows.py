@@ -1,0 +1,104 @@
+"""Rows of a decoder: every token of a document once, and of a conversation what the assistant says and nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_decoders import SPECIAL, TEMPLATE, documents, write_tokenizer
+
+from edgedistill.errors import DataError
+from edgedistill.models.load import load_tokenizer
+from edgedistill.training.decoder_rows import conversation_row, document_rows, rows_of_texts, write_rows
+
+PARTS = ("token_ids", "offsets", "counts", "texts")
+CHAT = [
+    {"role": "system", "content": "The king is old."},
+    {"role": "user", "content": "Who hears the river?"},
+    {"role": "assistant", "content": "The cat."},
+    {"role": "user", "content": "And a red ball?"},
+    {"role": "assistant", "content": "No one finds a red ball."},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    return load_tokenizer(folder)
+
+
+def counted(tokenizer: Any, messages: list[dict[str, str]]) -> list[str]:
+    """Return the runs of tokens that count, as text."""
+    row = conversation_row(tokenizer, json.dumps(messages), 1000)
+    assert row is not None
+    runs: list[list[int]] = []
+    for place, (token, counts) in enumerate(zip(row.ids, row.counts, strict=True)):
+        if counts and not (place and row.counts[place - 1]):
+            runs.append([])
+        if counts:
+            runs[-1].append(token)
+    return [tokenizer.decode(run) for run in runs]
+
+
+def test_windows_hold_every_token_once(tokenizer: Any) -> None:
+    text = " ".join(documents(9))
+    rows = list(document_rows(tokenizer, text, 16))
+    read = [token for row in rows for token in row.ids]
+    assert read == tokenizer(text)["input_ids"][: len(read)]
+    assert len(tokenizer(text)["input_ids"]) - len(read) <= 1, "a last token alone has nothing that says it"
+    assert all(row.counts == [False] + [True] * (len(row.ids) - 1) for row in rows)
+    assert {len(row.ids) for row in rows[:-1]} == {16}
+
+
+def test_only_what_the_assistant_says_counts_with_the_token_that_ends_it(tokenizer: Any) -> None:
+    end = SPECIAL[2]
+    assert counted(tokenizer, CHAT) == [f"The cat.{end}", f"No one finds a red ball.{end}"]
+    assert counted(tokenizer, CHAT[:3]) == [f"The cat.{end}"]
+
+
+def test_a_row_ends_where_the_assistant_does(tokenizer: Any) -> None:
+    row = conversation_row(tokenizer, json.dumps(CHAT), 1000)
+    assert row is not None
+    assert row.ids[-1] == tokenizer.convert_tokens_to_ids(SPECIAL[2])
+    assert row.counts[-1]
+
+
+def test_a_conversation_that_is_too_long_is_left_out_whole(tokenizer: Any) -> None:
+    row = conversation_row(tokenizer, json.dumps(CHAT), 1000)
+    assert row is not None
+    assert conversation_row(tokenizer, json.dumps(CHAT), len(row.ids)) == row
+    assert conversation_row(tokenizer, json.dumps(CHAT), len(row.ids) - 1) is None
+
+
+def test_a_template_that_tells_the_end_at_the_beginning_is_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{{ messages | length }} messages" + TEMPLATE
+    try:
+        with pytest.raises(DataError, match="renders a conversation otherwise once the answer is known"):
+            conversation_row(tokenizer, json.dumps(CHAT), 1000)
+    finally:
+        tokenizer.chat_template = TEMPLATE
+
+
+def written(tokenizer: Any, folder: Path, limit: int | None) -> Any:
+    rows = rows_of_texts(tokenizer, documents(30), 16, conversations=False)
+    return write_rows(rows, {part: folder / f"{part}.npy" for part in PARTS}, tokenizer.pad_token_id, limit)
+
+
+def test_targets_of_a_batch_are_the_tokens_that_count(tokenizer: Any, tmp_path: Path) -> None:
+    rows = written(tokenizer, tmp_path, None)
+    batch = np.array([5, 0, 9])
+    ids, mask = rows.tokens.padded(batch)
+    places, befores, numbers = rows.targets(batch)
+    assert (ids[places, befores + 1] == rows.gold[numbers]).all()
+    assert mask[places, befores + 1].all(), "padding is never a target"
+    assert len(numbers) == mask.sum() - len(batch), "every token but the first of a row"
+    assert len(set(numbers.tolist())) == len(numbers)
+
+
+def test_a_limit_takes_whole_rows(tokenizer: Any, tmp_path: Path) -> None:
+    rows = written(tokenizer, tmp_path, 100)
+    assert 84 < len(rows.tokens.ids) <= 100
+    assert (np.diff(rows.texts) >= 0).all()
