@@ -159,10 +159,8 @@ def test_a_fresh_process_times_the_model_whose_quality_another_one_measures(
         assert found.peak_bytes < 200e6, "an app, and not a training environment"
     files = files_of(split, checkpoint, tmp_path)
     asked = PositionsJob(load, passes, VOCAB, {"test": files})
-    if runtime == "llama_cpp":
-        said = Tops(**process.run(asked, "tiny"))
-    else:  # a process that imports PyTorch is slow to start, and starting one is shown above
-        said = worker.positions(asked)
+    fresh = runtime == "llama_cpp"  # one that imports PyTorch is slow to start
+    said = Tops(**process.run(asked, "tiny")) if fresh else worker.positions(asked)
     assert said == found.tops
     positions = np.load(files.positions)
     here = pytorch_decoder.load(checkpoint, threads=1, context_tokens=128)
