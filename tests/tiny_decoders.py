@@ -47,7 +47,8 @@ def write_decoder(
 
     Args:
         folder: made where it is missing.
-        architecture: llama (grouped keys and values, tied tables) or qwen2 (biases, a table of its own for logits).
+        architecture: llama (tied tables), qwen2 (biases, a table of its own for logits), qwen3 (heads of their own
+            width, normalised); keys and values are grouped in all.
         pre: how the tokenizer cuts words, an id of PRE_TOKENIZERS.
         layers: transformer blocks.
         seed: of the weights.
@@ -81,6 +82,7 @@ def model_of(architecture: str = "llama", layers: int = 2, **changes: Any) -> An
     made: dict[str, Any] = {
         "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**shape | {"tie_word_embeddings": True} | changes)),
         "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**shape | {"tie_word_embeddings": False} | changes)),
+        "qwen3": lambda: t.Qwen3ForCausalLM(t.Qwen3Config(**shape | {"head_dim": 128} | changes)),
     }
     model = made[architecture]().eval()
     for name, tensor in model.named_parameters():
@@ -126,10 +128,10 @@ def _trained(pre: str) -> str:
 
 
 def write_gguf(checkpoint: Path, file: Path, *, pre: str = "smollm", stored_as: str = "F32", **metadata: Any) -> Path:
-    """Write a checkpoint that `write_decoder` wrote as one GGUF file, laid out as llama.cpp's own converter does.
+    """Write a checkpoint as one GGUF file, laid out as llama.cpp's own converter does.
 
     Args:
-        checkpoint: of one of ARCHITECTURES.
+        checkpoint: that `write_decoder` wrote.
         file: where to.
         pre: what the file says of how its tokenizer cuts words.
         stored_as: ggml type of the matrices, such as F32, F16, Q8_0, Q4_0; vectors are F32 always.
@@ -174,7 +176,10 @@ def _say_shape(writer: Any, config: dict[str, Any]) -> None:
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
+    head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    writer.add_rope_dimension_count(head)
+    writer.add_key_length(head)
+    writer.add_value_length(head)
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])

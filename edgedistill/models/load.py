@@ -1,5 +1,7 @@
 """Loading models and tokenizers from a folder; safetensors only, and no code from the folder is run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from textwrap import shorten
@@ -117,31 +119,25 @@ def from_pretrained(
     """
     import torch
     import transformers
-    from transformers.utils import logging
 
     if RANK in read_config(folder):
         return _factorised(folder, factory, attn_implementation)
-    quiet: Any = logging  # its functions carry no types
-    verbosity = quiet.get_verbosity()
-    quiet.set_verbosity_error()  # a new head is announced by us, in the report
-    quiet.disable_progress_bar()
     try:
-        model, loaded = getattr(transformers, factory).from_pretrained(
-            folder,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,  # left out, transformers would ask on the terminal
-            output_loading_info=True,
-            dtype=torch.float32,
-            attn_implementation=attn_implementation,
-            **head,
-        )
+        with quiet():  # a new head is announced by us, in the report
+            model, loaded = getattr(transformers, factory).from_pretrained(
+                folder,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,  # left out, transformers would ask on the terminal
+                output_loading_info=True,
+                dtype=torch.float32,
+                attn_implementation=attn_implementation,
+                **head,
+            )
     except MemoryError:
         raise
     except Exception as error:  # a config that does not fit lets anything through: TypeError, AttributeError, ...
-        raise ModelError(f"{folder} cannot be loaded as {WHAT[factory]}: {_reason(error)}; {FETCH_AGAIN}") from error
-    finally:
-        quiet.set_verbosity(verbosity)
+        raise ModelError(f"{folder} cannot be loaded as {WHAT[factory]}: {reason_of(error)}; {FETCH_AGAIN}") from error
     made_up = sorted(loaded["missing_keys"])
     if head:  # is to be trained, and so is the pooler before it
         encoder = f"{model.base_model_prefix}."
@@ -155,6 +151,21 @@ def from_pretrained(
         )
     _check_finite(model, folder)
     return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Have transformers say nothing but errors, and show no progress."""
+    from transformers.utils import logging
+
+    said: Any = logging  # its functions carry no types
+    verbosity = said.get_verbosity()
+    said.set_verbosity_error()
+    said.disable_progress_bar()
+    try:
+        yield
+    finally:
+        said.set_verbosity(verbosity)
 
 
 def _factorised(folder: Path, kind: str, attention: str | None) -> Any:
@@ -178,7 +189,7 @@ def _factorised(folder: Path, kind: str, attention: str | None) -> Any:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, RuntimeError) as error:
         raise ModelError(
-            f"{folder} does not hold what its config.json says: {_reason(error)}; {FETCH_AGAIN}"
+            f"{folder} does not hold what its config.json says: {reason_of(error)}; {FETCH_AGAIN}"
         ) from error
     _check_finite(model, folder)
     return model
@@ -196,7 +207,7 @@ def _check_finite(model: Any, folder: Path) -> None:
             raise ModelError(f"{folder}: {wrong} weights of {name} are NaN or infinite; {FETCH_AGAIN}")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return what a library says, on one line; a bare word, as a KeyError has, is told with the error's name."""
     said = shorten(str(error), LONGEST_REASON, placeholder=" [cut]").rstrip(".")
     return said if " " in said else f"{type(error).__name__} {said}".strip()
@@ -213,7 +224,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} has no tokenizer that can be loaded: {_reason(error)}; {FETCH_AGAIN}") from error
+        raise ModelError(f"{folder} has no tokenizer that can be loaded: {reason_of(error)}; {FETCH_AGAIN}") from error
     if not tokenizer.is_fast:
         raise ModelError(f"{folder} has no fast tokenizer (tokenizer.json); an app could not run it")
     if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what transformers makes out of nothing
