@@ -18,6 +18,7 @@ Found = Iterator[tuple[str, str]]
 TARGETS = "edgedistill.targets"
 FORMATS = "edgedistill.export.formats"
 LOSSES = "edgedistill.distill.losses"
+METHODS = "edgedistill.quantize.methods"
 
 
 def problems_between(sections: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -155,6 +156,18 @@ def _a_format_stores_each_scheme(quantize: Sequence[MethodOptions], export: Sequ
             )
 
 
+def _methods_serve_the_task(quantize: Sequence[MethodOptions], task: TaskOptions) -> Found:
+    for index, method in enumerate(quantize):
+        if task.kind not in method.TASKS:
+            serving = [
+                name for name in registry.names(METHODS) if task.kind in registry.load(METHODS, name).Options.TASKS
+            ]
+            yield (
+                f"quantize[{index}].method",
+                f"'{method.method}' does not serve '{task.kind}'; choose one of: {_listed(serving)}",
+            )
+
+
 def _student_does_the_task(student: StudentOptions, task: TaskOptions) -> Found:
     if task.kind not in student.TASKS:
         yield (
@@ -211,6 +224,7 @@ CHECKS = (
     _fitting_gets_its_gold,
     _held_out_texts_have_gold,
     _a_format_stores_each_scheme,
+    _methods_serve_the_task,
     _student_does_the_task,
     _losses_differ,
     _methods_differ,

@@ -89,6 +89,13 @@ class MethodOptions(Section):
     """How weights become small; one file of `quantize/methods/` each."""
 
     method: str
+    SCHEME: ClassVar[str] = ""  # the word that a format's STORES must hold
+    TASKS: ClassVar[frozenset[str]] = frozenset()  # tasks whose models it makes small
+
+
+class LayerOptions(MethodOptions):
+    """What is said layer by layer, of the methods that make encoders small."""
+
     overrides: dict[str, Width] = Field(
         {},
         description="Layer name, with * and ?, to the width its weight gets instead; the first that fits counts. "
@@ -97,7 +104,9 @@ class MethodOptions(Section):
     sensitivity: bool = Field(
         False, description="Also measure what each layer costs alone at each width; layers times widths passes."
     )
-    SCHEME: ClassVar[str] = ""  # the word that a format's STORES must hold
+    TASKS: ClassVar[frozenset[str]] = frozenset(
+        {"text_classification", "multi_label_classification", "sentence_embedding"}
+    )
 
 
 class FormatOptions(Section):

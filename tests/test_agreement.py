@@ -11,7 +11,7 @@ from edgedistill import agreement, registry, yaml_text
 from edgedistill.agreement import problems_between
 from edgedistill.recipe import Recipe
 from edgedistill.recipe_sections import AugmentOptions, SearchOptions
-from edgedistill.section import FormatOptions, LossOptions, MethodOptions, StudentOptions, TeacherOptions
+from edgedistill.section import FormatOptions, LossOptions, MethodOptions, StudentOptions, TaskOptions, TeacherOptions
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,7 @@ class Other(LossOptions):
 class Blocks(MethodOptions):
     method: str = "blocks"
     SCHEME: ClassVar[str] = "ggml_blocks"
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
 
 
 class Ranker(StudentOptions):
@@ -108,6 +109,21 @@ def test_some_format_stores_every_scheme(sections: dict[str, Any]) -> None:
     assert [key for key, _ in found] == ["quantize[1].method"]
     assert "ggml_blocks" in found[0][1]
     assert "'onnx' stores:" in found[0][1]
+
+
+class Talking(TaskOptions):
+    kind: str = "text_generation"
+
+
+def test_a_method_serves_the_task(sections: dict[str, Any]) -> None:
+    methods = {name: registry.load("edgedistill.quantize.methods", name) for name in ("dynamic_int8", "q4_k_m")}
+    quantize = tuple(module.Options(method=name) for name, module in methods.items())
+    for task, place, wrong, others in (
+        (sections["task"], 1, "q4_k_m", "dynamic_int8, dynamic_uint8, float16, int4_groupwise, mixed, static_int8"),
+        (Talking(), 0, "dynamic_int8", "gguf_f16, iq4_nl, q2_k, q3_k_m, q4_0, q4_k_m, q5_k_m, q6_k, q8_0"),
+    ):
+        said = f"'{wrong}' does not serve '{task.kind}'; choose one of: {others}"
+        assert problems_between({"quantize": quantize, "task": task}) == [(f"quantize[{place}].method", said)]
 
 
 def test_a_student_does_the_task(sections: dict[str, Any]) -> None:

@@ -17,13 +17,13 @@ from edgedistill.quantize.methods._gate import Gate
 from edgedistill.quantize.sensitivity import sensitivities
 from edgedistill.quantize.trial import METHODS, Settled, Trial, changes
 from edgedistill.quantize.widths import named_by
-from edgedistill.section import MethodOptions
+from edgedistill.section import LayerOptions
 from edgedistill.values import QuantizationCost, Rung, Sensitivity
 
 SLACK = 1e-9  # shares of rows are quotients, rounded
 
 
-def seven_bits_lose(options: MethodOptions) -> str:
+def seven_bits_lose(options: LayerOptions) -> str:
     """Return why seven bits cannot raise what is measured here: they keep a kernel's sums from saturating."""
     method: Any = registry.load(METHODS, options.method)
     reduced, reason = method.decide_range(options)
@@ -64,7 +64,7 @@ LADDER = (
 )
 
 
-def climb(options: MethodOptions, trial: Trial, ladder: Sequence[Step] = LADDER) -> Settled:
+def climb(options: LayerOptions, trial: Trial, ladder: Sequence[Step] = LADDER) -> Settled:
     """Return the first options that pass the gate, the recipe's own before all others.
 
     Raises:
@@ -105,7 +105,7 @@ class _Try:
     """Options that were tried, and what came of them."""
 
     rung: Rung
-    options: MethodOptions
+    options: LayerOptions
     decided: Mapping[str, Decision]
     kl: float
 
@@ -113,7 +113,7 @@ class _Try:
 class _Climber:
     """Where a climb stands: every rung so far, and the best of them."""
 
-    def __init__(self, asked: MethodOptions, gate: Gate, trial: Trial, first: _Try) -> None:
+    def __init__(self, asked: LayerOptions, gate: Gate, trial: Trial, first: _Try) -> None:
         self.asked, self.gate, self.trial, self.best = asked, gate, trial, first
         self.rungs = [first.rung]
         self.ranking: tuple[Sensitivity, ...] = ()
@@ -149,7 +149,7 @@ class _Climber:
         self.rungs.append(rung)
         say(f"  {told(rung)}")
 
-    def _options(self, step: Step) -> MethodOptions | None:
+    def _options(self, step: Step) -> LayerOptions | None:
         """Return the best options with this step's change; None where that changes nothing, or is no option here.
 
         Raises:
@@ -167,7 +167,7 @@ class _Climber:
             raise QuantizationError(step.useless(self.best.options))
         return updated(self.best.options, step.update)
 
-    def _without(self, count: int) -> MethodOptions:
+    def _without(self, count: int) -> LayerOptions:
         """Return the best options with the most sensitive layers float32; what the recipe overrides stays as it is."""
         given = self.asked.overrides
         if not self.ranking:
@@ -179,15 +179,15 @@ class _Climber:
         return updated(self.best.options, {"overrides": {**given, **excluded}})
 
 
-def updated(options: MethodOptions, update: Mapping[str, Any]) -> MethodOptions:
+def updated(options: LayerOptions, update: Mapping[str, Any]) -> LayerOptions:
     """Return the options with some of them changed, checked as a recipe's are; of another method, those it shares."""
     kind = _kind(update.get("method", options.method))
     shared = {name: value for name, value in options.model_dump().items() if name in kind.model_fields}
     return kind.model_validate({**shared, **update})
 
 
-def _kind(method: str) -> type[MethodOptions]:
-    kind: type[MethodOptions] = registry.load(METHODS, method).Options
+def _kind(method: str) -> type[LayerOptions]:
+    kind: type[LayerOptions] = registry.load(METHODS, method).Options
     return kind
 
 
@@ -204,7 +204,7 @@ def told(rung: Rung) -> str:
 
 
 def _tried(
-    name: str, asked: MethodOptions, options: MethodOptions, decided: Mapping[str, Decision], gate: Gate, trial: Trial
+    name: str, asked: LayerOptions, options: LayerOptions, decided: Mapping[str, Decision], gate: Gate, trial: Trial
 ) -> _Try:
     cost = trial.judge.cost(decided)
     rung = Rung(

@@ -11,7 +11,7 @@ from edgedistill.quantize.ladder import passes_metric, told, updated
 from edgedistill.quantize.methods.mixed import Options
 from edgedistill.quantize.sensitivity import sensitivities
 from edgedistill.quantize.trial import Settled, Trial, changes
-from edgedistill.section import MethodOptions, Width
+from edgedistill.section import LayerOptions, Width
 from edgedistill.values import Rung, Sensitivity
 
 Decisions = Mapping[str, Mapping[Width, Decision]]  # layer -> width -> decision
@@ -45,7 +45,7 @@ class _Mixer:
         self.asked, self.trial = asked, trial
         self.rungs: list[Rung] = []
 
-    def options(self, widths: Mapping[str, Width]) -> MethodOptions:
+    def options(self, widths: Mapping[str, Width]) -> LayerOptions:
         """Return the options that give each layer its width: with these alone the same model comes out."""
         return updated(self.asked, {"overrides": {**self.asked.overrides, **widths}})
 

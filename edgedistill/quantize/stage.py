@@ -19,7 +19,7 @@ from edgedistill.quantize.judge import MOST_ROWS, Judge
 from edgedistill.quantize.ladder import climb
 from edgedistill.quantize.sensitivity import at_every_width
 from edgedistill.quantize.trial import METHODS, Trial, code_limit
-from edgedistill.section import MethodOptions
+from edgedistill.section import LayerOptions
 from edgedistill.student_values import Tokens
 from edgedistill.training.evaluate import evaluate
 from edgedistill.training.predict import BATCH_SIZE, outputs_of
@@ -28,7 +28,7 @@ from edgedistill.values import Corpus, Evaluation, QuantizedModel, QuantizedTens
 
 
 def quantize(
-    options: MethodOptions, *, student: Student, corpus: Corpus, signals: Signals, tokens: Tokens, folder: Path
+    options: LayerOptions, *, student: Student, corpus: Corpus, signals: Signals, tokens: Tokens, folder: Path
 ) -> QuantizedModel:
     """Return the student in the method's scheme; its numbers lie in `folder`/weights.safetensors.
 

@@ -9,7 +9,7 @@ from edgedistill.quantize.decisions import Decision
 from edgedistill.quantize.exchange import stored_bytes
 from edgedistill.quantize.judge import Judge
 from edgedistill.quantize.widths import FULL_RANGE, REDUCED_RANGE, overridden, quantizable
-from edgedistill.section import MethodOptions
+from edgedistill.section import LayerOptions
 from edgedistill.training.rows import TokenRows
 from edgedistill.values import Rung, Sensitivity
 
@@ -24,7 +24,7 @@ class Trial:
     calibration: TokenRows
     judge: Judge
 
-    def decide(self, options: MethodOptions) -> dict[str, Decision]:
+    def decide(self, options: LayerOptions) -> dict[str, Decision]:
         """Return what the method and the overrides decide about each layer.
 
         Raises:
@@ -49,14 +49,14 @@ class Trial:
 class Settled:
     """The options that are used in the end, and how they were found."""
 
-    options: MethodOptions
+    options: LayerOptions
     decided: Mapping[str, Decision]
     rungs: tuple[Rung, ...] = ()
     repaired: str = ""  # what was changed to pass the gate
     sensitivity: tuple[Sensitivity, ...] = ()
 
 
-def code_limit(options: MethodOptions) -> int:
+def code_limit(options: LayerOptions) -> int:
     """Return the largest 8-bit code that an override may give a linear layer.
 
     Where a method is not told the CPUs that its file must be right on, that is the one that no CPU saturates on.
@@ -66,7 +66,7 @@ def code_limit(options: MethodOptions) -> int:
     return FULL_RANGE if told and not method.decide_range(options)[0] else REDUCED_RANGE
 
 
-def changes(asked: MethodOptions, used: MethodOptions) -> dict[str, Any]:
+def changes(asked: LayerOptions, used: LayerOptions) -> dict[str, Any]:
     """Return the options that differ from those asked for, as a recipe says them."""
     before, after = asked.model_dump(mode="json"), used.model_dump(mode="json")
     return {name: value for name, value in after.items() if name not in before or before[name] != value}

@@ -1,4 +1,4 @@
-"""What every quantization method must keep, however many are added."""
+"""What every quantization method of encoders must keep, however many are added."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,10 @@ from edgedistill.targets._target import Target
 from edgedistill.training.rows import TokenRows
 
 METHODS = "edgedistill.quantize.methods"
+ENCODERS = frozenset({"text_classification", "multi_label_classification", "sentence_embedding"})
 FORMATS = "edgedistill.export.formats"
+SERVING = [name for name in registry.names(METHODS) if registry.load(METHODS, name).Options.TASKS & ENCODERS]
+"""Those of decoders have a contract of their own."""
 VOCAB, WIDTH, HIDDEN = 50, 32, 32
 CALIBRATION = TokenRows(np.arange(1, 41, dtype=np.int32), np.arange(0, 41, 5), 0)  # eight texts of five tokens
 
@@ -60,7 +63,7 @@ def test_a_layer_that_is_read_by_its_weight_alone_is_not_called() -> None:
     assert called(small_model()) == every_layer(small_model()), "who calls all of them has all of them named"
 
 
-@pytest.mark.parametrize("name", registry.names(METHODS))
+@pytest.mark.parametrize("name", SERVING)
 def test_every_method_leaves_what_is_not_called_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = registry.load(METHODS, name)
     options = module.Options(method=name, **small(module))
@@ -85,6 +88,8 @@ def faults(name: str, module: Any) -> list[str]:
         found.append("some format can store the scheme")
     if "Source: http" not in " ".join((module.__doc__ or "").split()):
         found.append("the docstring says where the method is from")
+    if module.Options.TASKS != ENCODERS:
+        found.append("what makes one encoder small makes each of them small")
     options = module.Options(method=name)
     reduced, reason = module.decide_range(options)
     if not isinstance(reduced, bool) or not reason:
@@ -131,7 +136,7 @@ def faults_in_layer(decision: Any, replaced: Any) -> bool:
     return bool(difference.abs().max() > 0.01)
 
 
-@pytest.mark.parametrize("name", registry.names(METHODS))
+@pytest.mark.parametrize("name", SERVING)
 def test_every_method_keeps_the_contract(name: str) -> None:
     assert not faults(name, registry.load(METHODS, name))
     assert not faults_in_numbers(name, registry.load(METHODS, name))
@@ -182,12 +187,17 @@ class NowhereStored(sound().Options):
     SCHEME = "int3_in_no_format"
 
 
+class OneTaskAlone(sound().Options):
+    TASKS = frozenset({"text_classification"})
+
+
 @pytest.mark.parametrize(
     "twin",
     [
         broken(decide_range=lambda _options: (True, "")),
         broken(needs=lambda _options: {"range": (1, 2)}),
         broken(Options=NowhereStored),
+        broken(Options=OneTaskAlone),
         broken(__doc__="Weights as int8."),
     ],
 )

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from edgedistill.section import MethodOptions, Section
+from edgedistill.section import LayerOptions, Section
 
 
 class Gate(Section):
@@ -29,7 +29,7 @@ class Gate(Section):
     )
 
 
-class GatedOptions(MethodOptions):
+class GatedOptions(LayerOptions):
     """Options of a method whose damage is measured before anything is exported."""
 
     gate: Gate | None = Field(Gate(), description="How close to its float student the model must stay; null: anything.")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgedistill.quantize.methods import _weight_only
-from edgedistill.section import MethodOptions
+from edgedistill.section import LayerOptions
 
 if TYPE_CHECKING:
     from edgedistill.quantize.decisions import Decision
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 decide_range, needs = _weight_only.decide_range, _weight_only.needs
 
 
-class Options(MethodOptions):
+class Options(LayerOptions):
     """Half precision for every layer and table."""
 
     method: Literal["float16"]

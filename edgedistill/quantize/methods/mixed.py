@@ -15,7 +15,7 @@ from pydantic import Field
 
 from edgedistill.quantize.methods import _int8
 from edgedistill.quantize.methods._int8 import CpuOptions
-from edgedistill.section import MethodOptions, Width
+from edgedistill.section import LayerOptions, Width
 
 if TYPE_CHECKING:
     from edgedistill.quantize.decisions import Decision
@@ -27,7 +27,7 @@ Narrow = Literal["int4", "int8", "float16"]
 NARROWEST_FIRST: tuple[Narrow, ...] = ("int4", "int8", "float16")
 
 
-class Options(CpuOptions, MethodOptions):
+class Options(CpuOptions, LayerOptions):
     """How much may be lost, and which widths may be used for it."""
 
     method: Literal["mixed"]
