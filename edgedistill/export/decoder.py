@@ -25,14 +25,14 @@ from edgedistill.models.decoder import load_decoder
 from edgedistill.models.ggml_tensors import GgmlTensor
 from edgedistill.progress import bar
 from edgedistill.section import FormatOptions
-from edgedistill.values import Corpus, Teacher
+from edgedistill.values import Teacher
 
 FORMATS = "edgedistill.export.formats"
 
 
 def export(
     options: FormatOptions, *, name: str, version: str, licence: str, recipe_sha256: str, task: Any, teacher: Teacher,
-    corpus: Corpus, signals: DecoderSignals, student: DecoderStudent, quantized: Mapping[str, GgmlModel], folder: Path,
+    signals: DecoderSignals, student: DecoderStudent, quantized: Mapping[str, GgmlModel], folder: Path,
 ) -> DecoderArtifact:  # fmt: skip
     """Return the artifact: the float student, each quantized model, and apart from them the teacher to compare with.
 
@@ -57,7 +57,7 @@ def export(
         "teacher_source": teacher.source,
         "student_sha256": student.weights_sha256,
     }
-    made = _Writer(name, version, task, corpus, signals, layout.RUNTIME)
+    made = _Writer(name, version, task, signals, layout.RUNTIME)
     start, taught_by = student.path(student.checkpoint), teacher.path(teacher.checkpoint)
     with bar(f"exporting to {options.format}", len(quantized) + 2, "files") as advance:
         whole = _floats(start, "F32")
@@ -90,10 +90,10 @@ class _Writer:
     """Writes one file after another, and proves each."""
 
     def __init__(
-        self, name: str, version: str, task: Any, corpus: Corpus, signals: DecoderSignals, runtime: str
+        self, name: str, version: str, task: Any, signals: DecoderSignals, runtime: str
     ) -> None:
         self.name, self.version, self.runtime = name, version, runtime
-        self.task, self.corpus, self.signals = task, corpus, signals
+        self.task, self.signals = task, signals
 
     def file(
         self, root: Path, checkpoint: Path, tensors: Mapping[str, GgmlTensor], parameters: int, name: str,
@@ -109,7 +109,7 @@ class _Writer:
         if wrong:
             raise StageError(f"{file.name} does not hold what was decided of: {', '.join(wrong[:5])}")
         parity: DecoderParity = prove(
-            file, checkpoint, tensors, runtime=self.runtime, task=self.task, corpus=self.corpus, signals=self.signals
+            file, checkpoint, tensors, runtime=self.runtime, task=self.task, signals=self.signals
         )
         stored = sum(one.data.nbytes for one in tensors.values())
         return DecoderFile(

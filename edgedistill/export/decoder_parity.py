@@ -25,7 +25,6 @@ from edgedistill.models.load import load_tokenizer
 from edgedistill.training.decoder_rows import DecoderRows
 from edgedistill.training.language import logits_of_row, rows_of
 from edgedistill.training.positions import divergence, log_probabilities
-from edgedistill.values import Corpus
 
 ROWS = 16
 SURE = 1.0  # logits by which the likeliest token leads
@@ -37,7 +36,7 @@ ODD = (
 
 
 def prove(
-    file: Path, checkpoint: Path, tensors: Mapping[str, GgmlTensor], *, runtime: str, task: Any, corpus: Corpus,
+    file: Path, checkpoint: Path, tensors: Mapping[str, GgmlTensor], *, runtime: str, task: Any,
     signals: DecoderSignals, threads: int = 1,
 ) -> DecoderParity:  # fmt: skip
     """Return how closely a file in its runtime agrees with the numbers that were decided, if it does.
