@@ -31,7 +31,7 @@ HEAVY = frozenset({"torch", "transformers", "datasets", "onnx", "onnxruntime", "
 LAYERS = (  # a module imports from its own layer and from those above it in this list
     {"errors", "section", "progress", "yaml_text", "__init__"},
     {"registry", "files", "provenance", "resumable"},
-    {"values", "student_values", "results", "recipe_sections", "agreement", "statistics"},
+    {"values", "student_values", "decoder_values", "results", "recipe_sections", "agreement", "statistics"},
     {"recipe", "run"},
     {"recipe_wording", "recipe_file", "recipe_schema", "recipe_reference", "recipe_examples", "schema_wording"},
     {"tasks", "teachers", "models", "training", "corpus", "runtimes", "targets", "runners"},
