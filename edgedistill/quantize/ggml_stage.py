@@ -1,0 +1,90 @@
+"""A decoder in ggml's types: every stored number decided, and the float model with the rounded weights put back."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgedistill.decoder_values import GgmlTensorFacts
+from edgedistill.errors import QuantizationError
+from edgedistill.models.checkpoint_names import checkpoint_tensors
+from edgedistill.models.ggml_tensors import GgmlTensor
+from edgedistill.progress import bar
+from edgedistill.quantize.ggml_encoder import UNWEIGHTED, encode, ggml
+from edgedistill.quantize.ggml_mixtures import Choice, decide
+from edgedistill.quantize.importance import importance_of
+from edgedistill.quantize.methods._ggml import GgmlOptions
+from edgedistill.quantize.widths import naming
+from edgedistill.training.rows import TokenRows
+
+Importance = Mapping[str, np.ndarray]  # weight name -> (columns,) float32
+
+
+def ggml_weights(
+    options: GgmlOptions, model: Any, checkpoint_config: Mapping[str, Any], calibration_rows: TokenRows
+) -> tuple[dict[str, GgmlTensor], tuple[GgmlTensorFacts, ...], Importance | None]:
+    """Return every tensor as it is stored, what is to be said of each, and the importance matrix that was used.
+
+    Args:
+        options: of a method of decoders.
+        model: float, called with ids and mask, in evaluation mode; left as it is.
+        checkpoint_config: its config.json.
+        calibration_rows: read only where a chosen type's encoder reads importance; the matrix is None where none does.
+
+    Raises:
+        QuantizationError: a tensor cannot be stored so, calibration finds no rows, or an extra is not installed.
+    """
+    ggml()  # what is not installed is told before calibration
+    tensors = checkpoint_tensors(model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    choices = decide(checkpoint_config, shapes, options.SCHEME, options.overrides, has_importance=options.importance)
+    reads = any(choice.type not in UNWEIGHTED for choice in choices.values())
+    importance = importance_of(model, calibration_rows) if options.importance and reads else None
+    stored, facts = {}, []
+    with bar(f"encoding {options.method}", len(tensors), "tensors") as advance:
+        for name, tensor in tensors.items():
+            weight = tensor.detach().numpy()
+            with naming(name):
+                stored[name] = encode(weight, choices[name].type, (importance or {}).get(name))
+            facts.append(_facts(name, weight, choices[name], stored[name]))
+            advance(1)
+    return stored, tuple(facts), importance
+
+
+def simulated(model: Any, tensors: Mapping[str, GgmlTensor]) -> Any:
+    """Return a copy of the float model whose weights are what the tensors stand for.
+
+    Raises:
+        QuantizationError: the tensors are not those of this model.
+    """
+    rounded = deepcopy(model)
+    places = checkpoint_tensors(rounded)
+    if places.keys() != tensors.keys():
+        odd = sorted(places.keys() ^ tensors.keys())
+        raise QuantizationError(
+            f"{', '.join(odd[:3])}: in the model or among the tensors, but not in both; quantize anew"
+        )
+    with torch.no_grad():
+        for name, place in places.items():
+            place.copy_(torch.from_numpy(tensors[name].floats()))
+    return rounded
+
+
+def _facts(name: str, weight: np.ndarray, choice: Choice, stored: GgmlTensor) -> GgmlTensorFacts:
+    lost, size = _norm(stored.floats() - weight), _norm(weight)
+    return GgmlTensorFacts(
+        name=name,
+        shape=stored.shape,
+        type=choice.type,
+        wanted=choice.wanted,
+        reason=choice.reason,
+        stored_bytes=stored.data.nbytes,
+        relative_error=lost / size if size else 0.0,
+    )
+
+
+def _norm(values: np.ndarray) -> float:
+    """Return the root of the sum of squares, added up as float64."""
+    return float(np.sqrt(np.sum(np.square(values), dtype=np.float64)))
