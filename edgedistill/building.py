@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgedistill import planning, registry
+from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.progress import say
 from edgedistill.recipe import Recipe
 from edgedistill.results import BenchmarkResult, Report
@@ -25,7 +26,7 @@ class Outcome:
 
     folder: Path
     report: Report | None
-    benchmark: BenchmarkResult | None
+    benchmark: BenchmarkResult | DecoderBenchmark | None
 
 
 class Building(ABC):

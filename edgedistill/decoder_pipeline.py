@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.building import VERBS, Building, Outcome
-from edgedistill.decoder_values import DecoderControls, DecoderSignals, DecoderStudent, GgmlModel
+from edgedistill.decoder_results import DecoderBenchmark
+from edgedistill.decoder_values import DecoderArtifact, DecoderControls, DecoderSignals, DecoderStudent, GgmlModel
+from edgedistill.stages import recipe_sha256
 
 
 class OfDecoder(Building):
@@ -21,7 +23,13 @@ class OfDecoder(Building):
         if last == VERBS.index("distill"):
             return Outcome(self.run.root, None, None)
         made["quantized"] = self._quantize(made)
-        return Outcome(self.run.root, None, None)
+        if last == VERBS.index("quantize"):
+            return Outcome(self.run.root, None, None)
+        made["artifacts"] = self._export(made)
+        if last == VERBS.index("export"):
+            return Outcome(self.run.root, None, None)
+        measured = self._benchmark(made)
+        return Outcome(self.run.root, None, measured)
 
     def _distill(self) -> dict[str, Any]:
         recipe = self.recipe
@@ -62,3 +70,32 @@ class OfDecoder(Building):
             options.method: self.once(f"quantize-{options.method}", make(options), GgmlModel)
             for options in self.recipe.quantize
         }
+
+    def _export(self, made: dict[str, Any]) -> dict[str, DecoderArtifact]:
+        recipe = self.recipe
+
+        def make(options: Any) -> Callable[[Path], DecoderArtifact]:
+            def export(folder: Path) -> DecoderArtifact:
+                from edgedistill.export.decoder import export
+
+                values = {name: made[name] for name in ("task", "teacher", "signals", "student", "quantized")}
+                return export(
+                    options, name=recipe.name, version=recipe.version, licence=recipe.licence,
+                    recipe_sha256=recipe_sha256(recipe), **values, folder=folder,
+                )  # fmt: skip
+
+            return export
+
+        return {
+            options.format: self.once(f"export-{options.format}", make(options), DecoderArtifact)
+            for options in recipe.export
+        }
+
+    def _benchmark(self, made: dict[str, Any]) -> DecoderBenchmark:
+        def benchmark(folder: Path) -> DecoderBenchmark:
+            from edgedistill.benchmark.decoder.stage import benchmark
+
+            names = ("teacher", "signals", "student", "controls", "quantized", "artifacts")
+            return benchmark(self.recipe.benchmark, **{name: made[name] for name in names}, folder=folder)
+
+        return self.once("benchmark", benchmark, DecoderBenchmark)

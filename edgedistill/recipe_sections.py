@@ -197,6 +197,12 @@ class BenchmarkOptions(Section):
         14, ge=5, description="Fewest timed calls per workload and round; by default enough for a p90 over all rounds."
     )
     seconds: float = Field(0.3, gt=0, description="Fewest seconds of timed calls per workload and round.")
+    prompt_tokens: int = Field(
+        128, ge=8, le=8192, examples=[512], description="Of text generation: tokens of a timed prompt (prefill)."
+    )
+    decode_tokens: int = Field(
+        32, ge=4, le=8192, examples=[128], description="Of text generation: tokens timed one by one after the prompt."
+    )
 
 
 BYTES = r"^([0-9]+(?:\.[0-9]+)?) ?([kKmMgG][iI]?[bB])$"

@@ -26,9 +26,8 @@ data:
   test: {source: jsonl, file: test.jsonl, label: null}
 student: {kind: layers, layers: 1}
 distill: {epochs: 3, batch_size: 8, learning_rate: 3.0e-3, seeds: 2}
-quantize: []
-export: [{format: onnx}]
-benchmark: {rounds: 3, calls: 5, seconds: 0.01}
+quantize: [{method: q8_0}, {method: q4_k_m}]
+benchmark: {rounds: 3, calls: 5, seconds: 0.01, prompt_tokens: 16, decode_tokens: 4}
 """
 
 
@@ -42,7 +41,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     recipe = folder / "tiny.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")
-    pipeline.build(load(recipe), folder, folder / "runs", until="distill")
+    pipeline.build(load(recipe), folder, folder / "runs", until="bench")
     return folder
 
 

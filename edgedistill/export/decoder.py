@@ -89,9 +89,7 @@ def export(
 class _Writer:
     """Writes one file after another, and proves each."""
 
-    def __init__(
-        self, name: str, version: str, task: Any, signals: DecoderSignals, runtime: str
-    ) -> None:
+    def __init__(self, name: str, version: str, task: Any, signals: DecoderSignals, runtime: str) -> None:
         self.name, self.version, self.runtime = name, version, runtime
         self.task, self.signals = task, signals
 
