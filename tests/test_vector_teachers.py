@@ -1,0 +1,57 @@
+"""A teacher of sentence vectors is looked at before a build: how it pools, and how long its vectors are."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from test_surroundings import FIT, PATH, at, problems, write
+from tiny_build import RECIPE
+
+from edgedistill.models import sentence_transformers
+
+VECTORS = "kind: sentence_embedding, pooling: mean"
+
+
+def recipe(task: str) -> str:
+    """Return the tiny recipe with this task, and without a head to be fitted."""
+    return RECIPE.replace(FIT, "").replace("kind: text_classification, labels: [negative, positive]", task)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("told", [False, True])
+def test_something_must_say_how_a_teacher_of_vectors_pools(tmp_path: Path, packed: bool, told: bool) -> None:
+    text = recipe(VECTORS)
+    (tmp_path / "named").mkdir()
+    file = write(tmp_path, text.replace(", pooling: mean", ""))
+    if told:
+        sentence_transformers.write(tmp_path / "teacher", sentence_transformers.Steps("mean", normalize=True), 8, 8)
+    if packed:
+        with zipfile.ZipFile(tmp_path / "teacher.zip", "w") as archive:
+            for part in (tmp_path / "teacher").rglob("*"):
+                archive.write(part, part.relative_to(tmp_path))
+        file.write_text(file.read_text().replace(PATH, "{archive: teacher.zip, folder: teacher}"), encoding="utf-8")
+    found = problems(file)
+    assert len(found) == (not told)
+    assert all("task.pooling: is missing, and the teacher's folder does not say" in line for line in found)
+    assert told or problems(write(tmp_path / "named", text)) == []
+
+
+def test_what_a_teachers_folder_says_of_its_vectors_is_read_before_a_build(tmp_path: Path) -> None:
+    text = recipe(VECTORS)
+    file = write(tmp_path, text)
+    (tmp_path / "teacher" / "modules.json").write_text('[{"type": "x.Transformer", "path": ""}]', encoding="utf-8")
+    (found,) = problems(file)
+    assert "teacher.model: " in found
+    assert "has the steps Transformer; known are" in found
+
+
+def test_vectors_are_no_longer_than_the_teachers(tmp_path: Path) -> None:
+    longer = f"{VECTORS}, dimensions: 9"
+    text = recipe(longer)
+    (found,) = problems(write(tmp_path, text))
+    assert found.startswith(at(text, "task:", "task.dimensions"))
+    assert "9 is more than the teacher's 8 numbers; write 8 or less" in found
+    file = tmp_path / "tiny.yaml"
+    file.write_text(text.replace("dimensions: 9", "dimensions: 8, truncations: [4, 8]"), encoding="utf-8")
+    (found,) = problems(file)
+    assert "task.truncations: 8 is no shorter than the whole vector of 8 numbers; leave it out" in found
