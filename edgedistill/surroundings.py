@@ -148,7 +148,9 @@ def _vector_problems(reference: Any, config: Mapping[str, Any], task: Any, base:
         checkpoint = resolve(reference, base, base)
         told = sentence_transformers.is_there(checkpoint)
         try:
-            dense = sentence_transformers.read(checkpoint).dense if told else ""
+            if told:
+                dense = sentence_transformers.read(checkpoint).dense
+                sentence_transformers.check_used_alike(checkpoint, task.pooling)
         except ModelError as error:
             yield "teacher.model", str(error)
     if not told and task.pooling is None:

@@ -7,7 +7,10 @@ import pytest
 from test_surroundings import FIT, PATH, at, problems, write
 from tiny_build import RECIPE
 
+from edgedistill.errors import ModelError
 from edgedistill.models import sentence_transformers
+from edgedistill.tasks import sentence_embedding
+from edgedistill.teachers import transformers
 
 VECTORS = "kind: sentence_embedding, pooling: mean"
 
@@ -55,3 +58,28 @@ def test_vectors_are_no_longer_than_the_teachers(tmp_path: Path) -> None:
     file.write_text(text.replace("dimensions: 9", "dimensions: 8, truncations: [4, 8]"), encoding="utf-8")
     (found,) = problems(file)
     assert "task.truncations: 8 is no shorter than the whole vector of 8 numbers; leave it out" in found
+
+
+def test_a_teacher_with_a_prompt_of_its_own_is_refused_before_a_build(tmp_path: Path) -> None:
+    file = write(tmp_path, recipe(VECTORS))
+    sentence_transformers.write(tmp_path / "teacher", sentence_transformers.Steps("mean", normalize=True), 8, 8)
+    settings = '{"prompts": {"query": "query: "}, "default_prompt_name": "query"}'
+    (tmp_path / "teacher" / "config_sentence_transformers.json").write_text(settings, encoding="utf-8")
+    (found,) = problems(file)
+    assert "teacher.model: " in found
+    assert "puts 'query: ' before every text" in found
+
+
+@pytest.mark.parametrize("lowered", [False, True])
+def test_lower_case_that_the_tokenizer_does_not_make_is_refused(tmp_path: Path, lowered: bool) -> None:
+    layout = sentence_transformers
+    layout.write(tmp_path, layout.Steps("mean", normalize=True), 8, 8)
+    (tmp_path / layout.READING).write_text('{"do_lower_case": true}', encoding="utf-8")
+
+    def tokenizer(text: str) -> dict[str, list[int]]:
+        return {"input_ids": [ord(letter) for letter in (text.lower() if lowered else text)]}
+
+    task = sentence_embedding.Options(kind="sentence_embedding")
+    said = "cannot be read" if lowered else r"in lower case \(do_lower_case\), and the tokenizer does not do it"
+    with pytest.raises(ModelError, match=said):  # where it does, the next fault is that there is no checkpoint here
+        transformers._embedder(tmp_path, tokenizer, task)
