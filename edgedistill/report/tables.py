@@ -222,7 +222,7 @@ def sets(benchmark: BenchmarkResult, subject: Subject) -> Table:
     apart = benchmark.divergence_name
     columns = (
         "Set", metric, "Kept", "Agrees with teacher", "Flips", f"From teacher: {apart}", "Agrees with float student",
-        "Flips", f"From float student: {apart}", "Texts",
+        "Flips", f"From float student: {apart}", "Texts measured",
     )  # fmt: skip
     rows = []
     for split, quality in ((split, subject.quality[split]) for split in benchmark.splits if split in subject.quality):
