@@ -4,11 +4,11 @@ from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
-from report_benchmark import CHALLENGES, benchmark, metric
+from report_benchmark import CHALLENGES, benchmark, comparison, metric
 from report_values import evidence
 from test_report_card import card_of
 
-from edgedistill.report import background, html, sections
+from edgedistill.report import background, html, sections, tables
 from edgedistill.report.budget import judge, recommend
 from edgedistill.report.evidence import Evidence, judged_by_teacher, never_seen, what_the_teacher_judges
 from edgedistill.report.sentence import Summary, summarise
@@ -127,3 +127,17 @@ def test_what_no_digit_tells_apart_is_no_faster(low: float, high: float) -> None
     assert "the same" not in summary.speed
     assert "no faster (" in summary.speed
     assert "no faster" in summary.headline
+
+
+@pytest.mark.parametrize(("ahead", "said"), [(0.05, "student beats"), (0.001, "student is no better than")])
+def test_of_one_set_there_is_no_mean(ahead: float, said: str) -> None:
+    alone = comparison("tfidf_words", "search by TF-IDF of words", ahead, ("test",))
+    measured = benchmark().model_copy(update={"controls": (alone,), "splits": ("test",)})
+    text = told(replace(evidence(), benchmark=measured)).controls
+    assert said in text
+    assert "on average" not in text
+    assert "every set" not in text
+    for table in (tables.controls(measured), tables.waterfall(measured, "onnx.dynamic_int8")):
+        assert [row.cells[0].text for row in table.rows] == ["test"]
+    both = tables.controls(benchmark())
+    assert both.rows[0].cells[0].text == "mean of sets"

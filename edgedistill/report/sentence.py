@@ -300,13 +300,16 @@ def _against(comparison: Comparison) -> str:
     wins = [name for name, change in changes.items() if better(change)]
     losses = [name for name, change in changes.items() if worse(change)]
     ties = [name for name in changes if name not in (*wins, *losses)]
-    by = f"{magnitude(mean)} points on average ({interval(mean)})"
+    average = " on average" if len(changes) > 1 else ""
+    by = f"{magnitude(mean)} points{average} ({interval(mean)})"
+    if better(mean) and len(changes) == 1:
+        return f"The student beats {control_name(comparison)} by {by}."
     if better(mean):
         text = f"The student beats {control_name(comparison)} by {by}"
         otherwise = (("worse on", losses), ("no better on", ties))
         buts = [f"{how} {listed(names)}" for how, names in otherwise if names]
         return f"{text}, but is {' and '.join(buts)}." if buts else f"{text}, and on every set."
-    by = f"{points(mean)} points on average, {interval(mean)}"
+    by = f"{points(mean)} points{average}, {interval(mean)}"
     text = f"The student is {'worse than' if worse(mean) else 'no better than'} {control_name(comparison)} ({by})"
     return f"{text}, though better on {listed(wins)}." if wins else f"{text}."
 
