@@ -114,14 +114,6 @@ def test_a_teacher_without_a_head_needs_fit(tmp_path: Path) -> None:
     assert "fit: {method: full, epochs: 3}" in found
 
 
-def test_of_a_task_that_is_not_valid_itself_no_head_is_asked_for(tmp_path: Path) -> None:
-    text = RECIPE.replace(FIT, "").replace(
-        "kind: text_classification, labels: [negative, positive]", "kind: sentence_embedding, poolings: 3"
-    )
-    (found,) = problems(write(tmp_path, text))
-    assert found.startswith(at(text, "task:", "task.poolings"))
-
-
 @pytest.mark.parametrize(
     ("labels", "said"),
     [

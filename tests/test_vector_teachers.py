@@ -83,3 +83,11 @@ def test_lower_case_that_the_tokenizer_does_not_make_is_refused(tmp_path: Path, 
     said = "cannot be read" if lowered else r"in lower case \(do_lower_case\), and the tokenizer does not do it"
     with pytest.raises(ModelError, match=said):  # where it does, the next fault is that there is no checkpoint here
         transformers._embedder(tmp_path, tokenizer, task)
+
+
+def test_of_a_task_that_is_not_valid_itself_no_head_is_asked_for(tmp_path: Path) -> None:
+    text = RECIPE.replace(FIT, "").replace(
+        "kind: text_classification, labels: [negative, positive]", "kind: sentence_embedding, poolings: 3"
+    )
+    (found,) = problems(write(tmp_path, text))
+    assert found.startswith(at(text, "task:", "task.poolings"))
