@@ -47,7 +47,8 @@ def _losses_get_their_signals(distill: DistillOptions, teacher: TeacherOptions) 
 
 def _losses_get_their_gold(distill: DistillOptions, data: DataOptions, task: TaskOptions) -> Found:
     for index, loss in enumerate(distill.losses):
-        if "gold" in loss.NEEDS and not (_labelled(data) or task.GOLD_IN_TEXT):
+        known = _labelled(data) or task.GOLD_IN_TEXT
+        if "gold" in loss.NEEDS and task.kind in loss.TASKS and not known:
             yield (
                 f"distill.losses[{index}].loss",
                 f"'{loss.loss}' needs gold labels, and data.train has none; "

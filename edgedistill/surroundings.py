@@ -18,6 +18,7 @@ from typing import Any
 from edgedistill import recipe_file, registry
 from edgedistill.corpus.sources._file import existing
 from edgedistill.errors import DataError, ModelError
+from edgedistill.models import sentence_transformers
 from edgedistill.models.config_json import has_head, labels_in, longest_input, other_head, read_config
 from edgedistill.models.resolve import PICKLES, resolve
 from edgedistill.models.student import anatomy, most_tokens, own_checkpoint
@@ -99,11 +100,13 @@ def _teacher_problems(teacher: Any, task: Any, student: Any, base: Path) -> Foun
     config = yield from _config_at("teacher.model", reference, base)
     if config is None:
         return
-    if teacher.fit is None and (task is None or task.LABELLED):
-        yield from _head_problems(head_labels(config), None if task is None else task.labels)
-        other = None if task is None else other_head(config, task.kind, several=task.SEVERAL)
+    if teacher.fit is None and task is not None and task.LABELLED:
+        yield from _head_problems(head_labels(config), task.labels)
+        other = other_head(config, task.kind, several=task.SEVERAL)
         if other is not None:
             yield "task.kind", f"the teacher's head {other}"
+    if task is not None and not task.LABELLED:
+        yield from _vector_problems(reference, config, task, base)
     if task is not None and student is not None and own_checkpoint(student) is None:
         yield from _student_problems(student, config, task.max_length, "teacher.model")
     yield from _length_problems(config, task, "teacher")
@@ -132,6 +135,36 @@ def _config_at(key: str, reference: Any, base: Path) -> Generator[tuple[str, str
         yield f"{key}.{place}", f"{error.filename} cannot be read ({error.strerror}); mend that, or the name"
         return None
     return config
+
+
+def _vector_problems(reference: Any, config: Mapping[str, Any], task: Any, base: Path) -> Found:
+    """Yield what keeps a teacher from giving sentence vectors, or vectors as long as the student's."""
+    dense = ""
+    if reference.archive is not None:
+        file, folder = base / reference.archive, (reference.folder or "").strip("/")
+        names, _ = (_in_zip if zipfile.is_zipfile(file) else _in_tar)(file, f"{folder}/")
+        told = sentence_transformers.MODULES in names
+    else:
+        checkpoint = resolve(reference, base, base)
+        told = sentence_transformers.is_there(checkpoint)
+        try:
+            if told:
+                dense = sentence_transformers.read(checkpoint).dense
+                sentence_transformers.check_used_alike(checkpoint, task.pooling)
+        except ModelError as error:
+            yield "teacher.model", str(error)
+    if not told and task.pooling is None:
+        yield (
+            "task.pooling",
+            f"is missing, and the teacher's folder does not say how it pools (no {sentence_transformers.MODULES}); "
+            "write what its makers say, such as mean",
+        )
+    widest = config.get("hidden_size")
+    if isinstance(widest, int) and not dense and task.dimensions is not None and task.dimensions > widest:
+        yield (
+            "task.dimensions",
+            f"{task.dimensions} is more than the teacher's {widest} numbers; write {widest} or less",
+        )
 
 
 def _length_problems(config: dict[str, Any], task: Any, whose: str) -> Found:

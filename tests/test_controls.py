@@ -264,3 +264,18 @@ def test_a_further_seed_is_the_student_and_the_twin_that_this_seed_would_have_gi
         assert (own == logits(twin, "no_teacher", split)).all()
         assert (own != logits(controls, "no_teacher", split)).any(), "another seed, another model"
     assert not controls.repeats
+
+
+def letters(texts: np.ndarray) -> list[str]:
+    """Return texts of single letters, which TF-IDF of words does not count, each another one."""
+    return [" ".join("abcdefgh"[i >> place & 7] for place in range(0, 12, 3)) for i, _ in enumerate(texts)]
+
+
+def test_texts_without_a_word_to_count_end_no_build(corpus: Corpus, signals: Signals, tmp_path: Path) -> None:
+    bare = rewritten(corpus, tmp_path / "bare", "text", letters, "train", "test")
+    (majority,) = baselines.baselines(bare, signals, tmp_path)
+    assert majority.name == "majority"
+    found = baselines._tfidf_search(bare, signals, tmp_path, "words")
+    assert "0 on test" in found.description
+    assert not np.load(tmp_path / found.evaluation.outputs["test"]).any(), "it finds nothing"
+    assert "0 on test" not in baselines._tfidf_search(bare, signals, tmp_path, "characters").description

@@ -1,6 +1,8 @@
 """Sentence embedders: pooled as their folder says, saved whole, and read by sentence-transformers as they are."""
 
 import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +173,52 @@ def test_a_way_of_pooling_that_is_not_known_is_told(tmp_path: Path) -> None:
         layout.read(folder)
     (folder / "config.json").write_text(json.dumps({"pooling_mode": "mean"}))
     assert layout.read(folder) == layout.Steps("mean", normalize=False)
+
+
+@pytest.mark.parametrize("said", ["{}", "[1]", '[{"type": "Transformer"}]', "3"])
+def test_what_is_no_list_of_steps_is_told(tmp_path: Path, said: str) -> None:
+    (tmp_path / layout.MODULES).write_text(said)
+    with pytest.raises(ModelError, match=r"modules.json (is no list of steps|has the steps )"):
+        layout.read(tmp_path)
+
+
+def test_settings_that_are_no_object_are_told(tmp_path: Path) -> None:
+    (steps(tmp_path, "Transformer", "Pooling") / "config.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"config.json holds a list, and must hold an object"):
+        layout.read(tmp_path)
+
+
+@pytest.mark.parametrize("spoil", [lambda file: file.unlink(), lambda file: file.write_bytes(b"abc")])
+def test_a_linear_map_that_cannot_be_read_is_told(tmp_path: Path, spoil: Callable[[Path], Any]) -> None:
+    model = transformer(tmp_path)
+    model.project(torch.ones(4, model.width))
+    folder = saved(model, tmp_path)
+    spoil(folder / layout.DENSE_FOLDER / "model.safetensors")
+    with pytest.raises(ModelError, match=r"2_Dense has no matrix in model.safetensors that can be read \("):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "normalize", "said"),
+    [
+        ({"prompts": {"query": "query: "}, "default_prompt_name": "query"}, True, "puts 'query: ' before every text"),
+        ({"prompts": {"query": "query: "}, "default_prompt_name": None}, True, None),
+        ({"prompts": {"query": ""}, "default_prompt_name": "query"}, True, None),
+        ({"similarity_fn_name": "dot"}, False, "compares vectors by dot, and here it is by cosine"),
+        ({"similarity_fn_name": "manhattan"}, True, "compares vectors by manhattan"),
+        ({"similarity_fn_name": "dot"}, True, None),
+        ({"similarity_fn_name": None}, False, None),
+    ],
+)
+def test_a_teacher_is_read_and_compared_as_its_own_users_do_it(
+    settings: dict[str, Any], normalize: bool, said: str | None, tmp_path: Path
+) -> None:
+    layout.write(tmp_path, layout.Steps("mean", normalize=normalize), 8, 8)
+    (tmp_path / layout.SETTINGS).write_text(json.dumps(settings))
+    with nullcontext() if said is None else pytest.raises(ModelError, match=said):
+        layout.check_used_alike(tmp_path, None)
+    with pytest.raises(ModelError, match=r"pools by mean, and task\.pooling says max; leave"):
+        layout.check_used_alike(tmp_path, "max")
 
 
 def test_a_linear_map_with_an_activation_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A whole build of sentence vectors: from a teacher that knows no labels to a folder that stock tools load."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,16 @@ def test_predict_gives_vectors(built: Finished) -> None:
     assert line.keys() == {"text", "vector"}
     assert np.linalg.norm(line["vector"]) == pytest.approx(1, abs=1e-4)
     assert said.line(as_json=True) == said.line(as_json=False)
+
+
+def test_the_cards_javascript_prints_the_vector_and_warns_of_the_pipeline_that_does_not(built: Finished) -> None:
+    card = (built.artifact / "README.md").read_text()
+    blocks = re.findall(r"```js\n(.*?)```", card, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        assert block.endswith("console.log(sentence_embedding.dims, sentence_embedding.data);\n")
+        assert "pipeline" not in block
+    assert "`feature-extraction` of transformers.js" in card
 
 
 def test_the_report_speaks_of_search(built: Finished) -> None:

@@ -103,3 +103,47 @@ def test_ids_that_lead_nowhere_are_told(codes: list[int], names: list[str | None
 
 def test_a_query_gets_its_documents_row() -> None:
     assert rows_to_find(np.array([1, 0, 0]), ["a", "b"], ROWS, "data.test").tolist() == [-1, -1, 1]
+
+
+@pytest.mark.parametrize("documents", [1, 5])
+def test_a_search_in_which_everything_is_found_is_refused(tmp_path: Path, documents: int) -> None:
+    write_search(tmp_path, documents=DOCUMENTS[:documents], queries=[QUERIES[2]] * 8)
+    write_rows(tmp_path / "train.jsonl", rows(200, seed=3))
+    with pytest.raises(DataError, match=f"test has {documents} texts to search among, .* more than 5"):
+        collected(tmp_path)
+
+
+def test_texts_alone_that_are_too_few_to_search_among_are_refused(tmp_path: Path) -> None:
+    write_search(tmp_path)
+    write_rows(tmp_path / "train.jsonl", rows(200, seed=3))
+    (tmp_path / "six.txt").write_text("".join(f"{row['text']}\n" for row in rows(6, seed=9)))
+    with pytest.raises(DataError, match=r"challenge.six has 5 texts to search among"):
+        collected(tmp_path, challenge={"six": {"source": "text", "file": "six.txt"}})
+
+
+@pytest.mark.parametrize(("text", "row"), [("", 31), (" \u00a0\t", 31)])
+def test_an_empty_text_is_told_with_its_row(tmp_path: Path, text: str, row: int) -> None:
+    write_search(tmp_path, documents=[*DOCUMENTS, text])
+    with pytest.raises(DataError, match=rf"documents.jsonl: row {row} has an empty text"):
+        retrieval.read(retrieval.Options(**SEARCH), tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("identity", "said"),
+    [
+        (["d0"], r"queries.jsonl: column 'id' holds \['d0'\]; an id is a text or a whole number"),
+        (0.5, "queries.jsonl: column 'id' holds 0.5; an id is a text or a whole number"),
+    ],
+)
+def test_an_id_of_another_kind_is_called_an_id(tmp_path: Path, identity: Any, said: str) -> None:
+    write_search(tmp_path)
+    write_lines(tmp_path / "queries.jsonl", [{"text": "some words", "id": identity}])
+    with pytest.raises(DataError, match=said):
+        retrieval.read(retrieval.Options(**SEARCH), tmp_path, tmp_path / "cache")
+
+
+def test_a_missing_column_of_ids_is_called_by_its_own_key(tmp_path: Path) -> None:
+    write_search(tmp_path)
+    options = retrieval.Options(**SEARCH, id="key")
+    with pytest.raises(DataError, match=r"no column 'key'; its columns: .*; name the right one as 'id'$"):
+        retrieval.read(options, tmp_path, tmp_path / "cache")

@@ -1,9 +1,19 @@
-"""Each file is found by transformers.js: its rules, written down once more, lead to the very file."""
+"""Each file is found by transformers.js: its rules, written down once more, lead to the very file.
 
+And no tokenizer has a rule left that JavaScript would read otherwise than tokenizers does.
+"""
+
+import json
+import re
+import sys
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+from finished_build import Finished
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import PreTokenizer, Sequence, Whitespace, WhitespaceSplit
 
 from edgedistill.export import transformers_js
 from edgedistill.export.formats import onnx as layout
@@ -57,3 +67,47 @@ def test_without_the_settings_a_browser_would_look_for_a_file_that_is_not_there(
 
 def test_words_of_dtypes_are_those_of_transformers_js() -> None:
     assert {word: suffix for suffix, word in transformers_js.DTYPES.items()}.items() <= SUFFIXES.items()
+
+
+def written(pre_tokenizer: PreTokenizer) -> Any:
+    """Return what tokenizer.json says of it."""
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizer
+    return json.loads(tokenizer.to_str())["pre_tokenizer"]
+
+
+def loaded(said: Any) -> PreTokenizer:
+    """Return the pre-tokenizer that tokenizer.json says."""
+    whole = json.loads(Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]")).to_str())
+    return Tokenizer.from_str(json.dumps({**whole, "pre_tokenizer": said})).pre_tokenizer
+
+
+def test_every_character_splits_a_text_as_before() -> None:
+    before, after = Whitespace(), loaded(transformers_js.read_alike(written(Whitespace())))
+    surrogates = range(0xD800, 0xE000)
+    characters = [chr(code) for code in range(sys.maxunicode + 1) if code not in surrogates]
+    for start in range(0, len(characters), 4096):
+        text = " ".join(f"a{one}b .{one}." for one in characters[start : start + 4096])
+        assert after.pre_tokenize_str(text) == before.pre_tokenize_str(text), hex(ord(characters[start]))
+
+
+@pytest.mark.parametrize("rule", [Whitespace(), Sequence([WhitespaceSplit(), Whitespace()])], ids=["alone", "sequence"])
+def test_no_rule_is_left_that_javascript_reads_as_ascii(rule: PreTokenizer) -> None:
+    said = json.dumps(transformers_js.read_alike(written(rule)))
+    assert '"Whitespace"' not in said
+    assert not re.search(r"\\\\[wsdb]", said), "these mean other characters there"
+
+
+def test_other_rules_stay() -> None:
+    for said in (None, written(WhitespaceSplit()), written(Sequence([WhitespaceSplit()]))):
+        assert transformers_js.read_alike(said) == said
+
+
+def test_an_artifact_has_no_such_rule(finished: Finished) -> None:
+    teacher = finished.value("teacher")
+    before, after = (
+        json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["pre_tokenizer"]
+        for folder in (teacher.path(teacher.checkpoint), finished.artifact)
+    )
+    assert before == {"type": "Whitespace"}
+    assert after == transformers_js.read_alike(before) != before

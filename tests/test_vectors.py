@@ -1,5 +1,6 @@
 """What is checked and measured of sentence vectors alone, and how the teacher's are turned."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.metrics.pairwise import cosine_similarity
 
+from edgedistill.distill import signals
 from edgedistill.distill.signals import principal_directions
 from edgedistill.distill.vectors import check_spread, mean_cosine
-from edgedistill.errors import TrainingError
+from edgedistill.errors import StageError, TrainingError
+from edgedistill.tasks import sentence_embedding
 from edgedistill.training.signals import turned
 
 RANDOM = np.random.default_rng(0)
@@ -50,3 +53,22 @@ def test_all_directions_keep_cosines_and_fewer_keep_lengths() -> None:
     assert np.allclose(np.linalg.norm(short, axis=1), np.linalg.norm(LEANING, axis=1), rtol=1e-5)
     error = [np.abs(cosine_similarity(whole[:, :n]) - cosine_similarity(LEANING)).mean() for n in (2, 4, 8)]
     assert error == sorted(error, reverse=True), "the first numbers hold most"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [({"dimensions": 17}, "17 is more than"), ({"truncations": [16]}, "no short")]
+)
+def test_a_length_that_cannot_be_is_told_before_the_teacher_reads_anything(
+    more: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(signals, "load_tokenizer", lambda folder: None)
+    monkeypatch.setattr(signals, "load_model", lambda folder: SimpleNamespace(width=16, to=lambda device: model))
+    model = SimpleNamespace(width=16)
+    monkeypatch.setattr(signals, "texts_of", lambda corpus, name: read.append(name))
+    teacher: Any = SimpleNamespace(checkpoint="", path=lambda part: tmp_path)
+    corpus: Any = SimpleNamespace(splits={"train": None})
+    options = sentence_embedding.Options(kind="sentence_embedding", **more)
+    with pytest.raises(StageError, match=said):
+        signals.record(teacher, corpus, options, tmp_path)
+    assert not read

@@ -7,6 +7,7 @@ import numpy as np
 
 from edgedistill.corpus.labels import Name
 from edgedistill.errors import DataError
+from edgedistill.tasks.sentence_embedding import FOUND_AMONG
 
 
 def rows_to_find(codes: np.ndarray, names: Sequence[Name], documents: np.ndarray, place: str) -> np.ndarray:
@@ -19,8 +20,7 @@ def rows_to_find(codes: np.ndarray, names: Sequence[Name], documents: np.ndarray
         place: said in the error.
 
     Raises:
-        DataError: an id is missing, two documents have the same one, or a query's is no document's; or there are no
-            queries, or too few documents for a search.
+        DataError: an id is missing, two documents have the same one, or a query's is no document's.
     """
     ids = [names[code] for code in codes]
     missing = next((row for row, name in enumerate(ids) if name is None), None)
@@ -38,6 +38,23 @@ def rows_to_find(codes: np.ndarray, names: Sequence[Name], documents: np.ndarray
         _, row = _numbered(documents, lost)
         raise DataError(f"{place}: query {row} asks for {ids[lost]!r}, and no document has that id; mend or remove it")
     return np.array([-1 if is_one else row_of[name] for name, is_one in zip(ids, documents, strict=True)], np.int32)
+
+
+def check_searched(split: str, texts: int) -> None:
+    """Check that what is searched among is more than what counts as found: else whatever a model says is right.
+
+    Args:
+        split: its name.
+        texts: that a query is held against.
+
+    Raises:
+        DataError: they are too few.
+    """
+    if texts <= FOUND_AMONG:
+        raise DataError(
+            f"{split} has {texts} texts to search among, and what is among the {FOUND_AMONG} most similar counts as "
+            f"found; give it more than {FOUND_AMONG}, better hundreds"
+        )
 
 
 def _numbered(documents: np.ndarray, row: int) -> tuple[str, int]:

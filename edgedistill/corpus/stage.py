@@ -20,7 +20,7 @@ from edgedistill.corpus.candidates import GRAM, PERMUTATIONS, bands, buckets, si
 from edgedistill.corpus.duplicates import Index, Thinned, merge_exact, thin_near
 from edgedistill.corpus.labels import Name, found_labels, indices, sets
 from edgedistill.corpus.pool import Pool
-from edgedistill.corpus.retrieval import rows_to_find
+from edgedistill.corpus.retrieval import check_searched, rows_to_find
 from edgedistill.corpus.split import UNLABELLED, audit, by_importance, cut
 from edgedistill.corpus.texts import Texts
 from edgedistill.corpus.write import write
@@ -79,6 +79,9 @@ def collect(
             _check_rows(name, rows, thinned.get(name, thinned["train"]))
             if found and name in ("train", "test"):
                 _check_kinds(name, np.unique(pool.labels[rows]), found, several=several)
+            if not found and name.partition(".")[0] in ("test", "validation", "challenge"):
+                documents = int((pool.labels[rows] < 0).sum())
+                check_searched(name, documents if documents < len(rows) else len(rows) - 1)
         nothing = Thinned(np.empty(0, dtype=np.int64))
         written = {
             name: write(pool, rows, thinned.get(name, nothing), found, name, folder, several=several)

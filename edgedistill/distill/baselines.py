@@ -1,6 +1,6 @@
 """Baselines: cheap models that a student must beat to be worth anything, on the same splits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -39,7 +39,12 @@ def baselines(corpus: Corpus, signals: Signals, folder: Path) -> tuple[Baseline,
     """Return what there is to compare with; files go below `folder`."""
     if not corpus.labels:
         return tuple(_tfidf_search(corpus, signals, folder, of) for of in GRAMS)
-    return (_majority(corpus, signals, folder), _tfidf_linear(corpus, signals, folder))
+    majority = _majority(corpus, signals, folder)
+    try:
+        return majority, _tfidf_linear(corpus, signals, folder)
+    except _NothingCountedError:
+        say("  control left out: no labelled text of train has a word of two letters, which TF-IDF would count")
+        return (majority,)
 
 
 def _tfidf_search(corpus: Corpus, signals: Signals, folder: Path, of: Grams) -> Baseline:
@@ -58,15 +63,33 @@ def _tfidf_search(corpus: Corpus, signals: Signals, folder: Path, of: Grams) -> 
         vectorizer = TfidfVectorizer(
             sublinear_tf=True, analyzer=words.analyzer, ngram_range=words.length, max_features=most
         )
-        documents = vectorizer.fit_transform([texts[row] for row in searched])
+        try:
+            documents = _fitted(vectorizer, (texts[row] for row in searched))
+        except _NothingCountedError:
+            features[split] = 0
+            return np.zeros((len(texts), 1), dtype=np.float32)
         features[split] = documents.shape[1]
         queries = vectorizer.transform(texts)
-        return queries.toarray().astype(np.float32) if most else _reduced(queries, documents)
+        return queries.astype(np.float32).toarray() if most else _reduced(queries, documents)
 
     evaluation = evaluate(answer, signals, corpus.evaluation_splits, folder, name)
     told = ", ".join(f"{count} on {split}" for split, count in features.items())
     description = f"cosine of TF-IDF of {words.told} in what is searched among, features: {told}"
     return Baseline(name=name, description=description, evaluation=evaluation)
+
+
+class _NothingCountedError(Exception):
+    """No text holds anything that TF-IDF counts: single letters and signs are no words to it."""
+
+
+def _fitted(vectorizer: Any, texts: Iterable[str]) -> Any:
+    """Return the texts' features, (texts, features), sparse."""
+    try:
+        return vectorizer.fit_transform(texts)
+    except ValueError as error:
+        if "empty vocabulary" in str(error):
+            raise _NothingCountedError from error
+        raise
 
 
 def _reduced(queries: Any, documents: Any) -> np.ndarray:
@@ -96,7 +119,7 @@ def _tfidf_linear(corpus: Corpus, signals: Signals, folder: Path) -> Baseline:
     known, judged = labels[labels >= 0], validation_labels >= 0
     gold = known[:TFIDF_ROWS]  # a corpus lies in the order of a hash: its first rows are a sample that no file decides
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    features = vectorizer.fit_transform(islice(texts_of(corpus, "train", labelled=True), len(gold)))
+    features = _fitted(vectorizer, islice(texts_of(corpus, "train", labelled=True), len(gold)))
     held_out = vectorizer.transform(texts_of(corpus, "validation"))
     fit: Any = _OneForEachLabel if task_of(signals.task).Options.SEVERAL else _OneForAll
     models = [fit(features, gold, len(corpus.labels), strength) for strength in TFIDF_STRENGTHS]

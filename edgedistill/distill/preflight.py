@@ -4,7 +4,8 @@
 * the terms of the loss are of like size: a term a thousand times smaller than another has no effect;
 * one batch can be learned by heart: gradients reach the weights;
 * the cached rows are the corpus' rows, the live teacher still says what the cache says, and the student's tokenizer
-  gives the ids that it is trained on: the teacher's, unless it has a vocabulary of its own.
+  gives the ids that it is trained on: the teacher's, unless it has a vocabulary of its own;
+* vectors that always have length 1 are not to become longer ones.
 """
 
 from copy import deepcopy
@@ -30,6 +31,7 @@ OVERFIT_LIMIT = 0.5
 OVERFIT_ROWS = 16
 LIVE_ROWS = 16
 LIVE_LIMIT = 1e-3
+UNIT_SLACK = 1e-2
 
 
 def check(
@@ -52,6 +54,7 @@ def check(
     train, validation = SplitSignals(signals, "train", tokens), SplitSignals(signals, "validation", tokens)
     objective = TeacherSignals(options.losses, train, validation, signals)
     batch = np.linspace(0, len(train.rows) - 1, min(OVERFIT_ROWS, len(train.rows))).astype(int)
+    _check_lengths(options, student, train, batch)
     hashes = sum(prove_row_hashes(signals, corpus, name) for name in signals.splits)
     texts = prove_token_ids(signals if tokens.as_teacher else tokens, corpus, "train", tokenizer)
     read_by = "that both models read as the same ids" if tokens.as_teacher else "that the student's tokenizer reads so"
@@ -65,6 +68,26 @@ def check(
         _terms_of_like_size(objective, student, train, batch),
         _one_batch_overfits(objective, deepcopy(student), train, batch, options),
     )
+
+
+def _check_lengths(options: DistillOptions, student: Any, train: SplitSignals, rows: np.ndarray) -> None:
+    """Check that a student whose vectors all have length 1 is not to learn others.
+
+    Raises:
+        TrainingError: it is, and no training could bring it there.
+    """
+    losses = [loss.loss for loss in options.losses if getattr(loss, "LENGTHS", False)]
+    if not losses:
+        return
+    ids, mask = train.rows.padded(rows)
+    with torch.no_grad():
+        said = student.eval()(torch.from_numpy(ids), torch.from_numpy(mask)).float().norm(dim=1).numpy()
+    wanted = np.linalg.norm(train.targets(rows), axis=1)
+    if np.allclose(said, 1, atol=UNIT_SLACK) and not np.allclose(wanted, 1, atol=UNIT_SLACK):
+        raise TrainingError(
+            f"pre-flight check lengths: the student's vectors have length 1, the teacher's {wanted.mean():.3g} on "
+            f"average, and {losses[0]!r} compares lengths; write cosine in its place, or choose student.kind: layers"
+        )
 
 
 def _passed(name: str, value: float, limit: float, explanation: str, cure: str) -> Check:

@@ -38,6 +38,7 @@ def record(teacher: Teacher, corpus: Corpus, options: TaskOptions, folder: Path)
     tokenizer = load_tokenizer(checkpoint)
     accelerator = Accelerator()
     model = load_model(checkpoint).to(accelerator.device)
+    width, truncations = _vector(options, model.width)
     progress = folder / "progress"
     progress.mkdir(exist_ok=True)
     started = time.monotonic()
@@ -58,7 +59,6 @@ def record(teacher: Teacher, corpus: Corpus, options: TaskOptions, folder: Path)
         if (gold >= 0).any():
             metrics[name] = accuracy(task.right(outputs, gold))
         splits[name] = SignalSplit(rows=len(tokens), **files)
-    width, truncations = _vector(options, model.width)
     turns = width != model.width or bool(truncations)
     if turns:
         np.save(folder / PROJECTION, principal_directions(np.load(folder / splits["train"].outputs, "r"), width))

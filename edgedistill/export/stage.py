@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from edgedistill import registry
 from edgedistill.corpus.read import read
 from edgedistill.errors import EdgeDistillError, StageError
-from edgedistill.export import parity
+from edgedistill.export import parity, transformers_js
 from edgedistill.export.notice import write_notice
 from edgedistill.files import clear, files_in, sha256_of
 from edgedistill.models import sentence_transformers
@@ -157,7 +157,10 @@ def _is_decided(name: str, tensor: torch.Tensor) -> bool:
 
 
 def _copy_shared(checkpoint: Path, root: Path) -> None:
-    """Copy config and tokenizer; tokenizer.json cuts and pads by itself, so that any app's tokenizer does it alike."""
+    """Copy config and tokenizer; tokenizer.json cuts and pads by itself, so that any app's tokenizer does it alike.
+
+    A pre-tokenizer that JavaScript would read otherwise is written in other words.
+    """
     for name in CHECKPOINT_FILES:
         if (checkpoint / name).exists():
             shutil.copyfile(checkpoint / name, root / name)
@@ -166,7 +169,9 @@ def _copy_shared(checkpoint: Path, root: Path) -> None:
     for word in OF_THIS_MACHINE:
         settings.pop(word, None)
     (root / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    tokenizer = Tokenizer.from_file(str(root / "tokenizer.json"))
+    written = json.loads((root / "tokenizer.json").read_text(encoding="utf-8"))
+    written["pre_tokenizer"] = transformers_js.read_alike(written.get("pre_tokenizer"))
+    tokenizer = Tokenizer.from_str(json.dumps(written))
     pad = settings["pad_token"] if isinstance(settings["pad_token"], str) else settings["pad_token"]["content"]
     tokenizer.enable_truncation(max_length=settings["model_max_length"])
     tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from edgedistill.errors import ModelError
 from edgedistill.models import sentence_transformers as layout
 from edgedistill.models.classifier import rank_setting
 from edgedistill.models.config_json import STATIC_EMBEDDER
@@ -159,9 +161,15 @@ def dense_in(folder: Path) -> nn.Linear:
     """Return the linear map of a folder of sentence-transformers: without an offset, and with nothing behind it.
 
     Raises:
-        ModelError: it has another activation, or an offset.
+        ModelError: it has another activation, or an offset, or its weights cannot be read.
     """
-    weights = load_file(folder / "model.safetensors")
+    try:
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder} has no matrix in model.safetensors that can be read ({error}); fetch it again, and convert a "
+            "pickle where you trust it"
+        ) from error
     layout.check_plain(folder, weights)
     return linear(weights[DENSE_WEIGHT])
 

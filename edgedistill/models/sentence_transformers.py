@@ -15,6 +15,8 @@ from typing import Any, Literal
 from edgedistill.errors import ModelError
 
 MODULES = "modules.json"
+SETTINGS = "config_sentence_transformers.json"
+READING = "sentence_bert_config.json"
 POOLING_FOLDER, DENSE_FOLDER = "1_Pooling", "2_Dense"
 IDENTITY = "torch.nn.modules.linear.Identity"
 
@@ -46,11 +48,12 @@ def read(folder: Path) -> Steps:
     """Return what a folder's modules.json says.
 
     Raises:
-        ModelError: it has steps that are not known here, or in another order.
+        ModelError: it has steps that are not known here, or in another order, or it is no list of steps.
     """
-    kinds: list[tuple[str, str]] = [
-        (str(step["type"]).rpartition(".")[2], str(step["path"])) for step in _json(folder / MODULES)
-    ]
+    try:
+        kinds = [(str(step["type"]).rpartition(".")[2], str(step["path"])) for step in _json(folder / MODULES)]
+    except (KeyError, TypeError):
+        raise ModelError(f"{folder / MODULES} is no list of steps, each with type and path; fetch it again") from None
     names = [kind for kind, _ in kinds]
     if names not in (
         ["Transformer", "Pooling"],
@@ -70,9 +73,41 @@ def read(folder: Path) -> Steps:
     return Steps(_pooling(folder / where["Pooling"]), "Normalize" in where, where.get("Dense", ""))
 
 
+def check_used_alike(folder: Path, pooling: Pooling | None) -> None:
+    """Check that a teacher's own users read texts and compare vectors as it is done here.
+
+    Args:
+        pooling: what the recipe says; None leaves it to the folder.
+
+    Raises:
+        ModelError: they pool otherwise, put words before each text, or compare otherwise than by cosine.
+    """
+    steps = read(folder)
+    if pooling not in (None, steps.pooling):
+        raise ModelError(f"{folder} pools by {steps.pooling}, and task.pooling says {pooling}; leave task.pooling out")
+    settings = _settings(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"))
+    if prompt:
+        raise ModelError(
+            f"{folder / SETTINGS} puts {prompt!r} before every text, and texts are read as they are here; write it "
+            "before the texts in the data, and null as default_prompt_name"
+        )
+    compared = settings.get("similarity_fn_name") or "cosine"
+    if compared not in ({"cosine", "dot", "euclidean"} if steps.normalize else {"cosine"}):
+        raise ModelError(
+            f"{folder / SETTINGS} compares vectors by {compared}, and here it is by cosine, which ranks otherwise; "
+            "choose a teacher that is compared by cosine"
+        )
+
+
+def lowers_case(folder: Path) -> bool:
+    """Whether a folder's own users give texts to the tokenizer in lower case."""
+    return (folder / READING).is_file() and bool(_settings(folder / READING).get("do_lower_case"))
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy the layout around a checkpoint, the linear map among it; nothing where there is none."""
-    for file in sorted([*source.glob("[0-9]_*/*"), source / MODULES, source / "config_sentence_transformers.json"]):
+    for file in sorted([*source.glob("[0-9]_*/*"), source / MODULES, source / SETTINGS]):
         if file.is_file():
             (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target / file.relative_to(source))
@@ -119,7 +154,7 @@ def check_plain(dense: Path, weights: Mapping[str, Any]) -> None:
     Raises:
         ModelError: it has an offset, or an activation behind it.
     """
-    activation = _json(dense / "config.json").get("activation_function", IDENTITY)
+    activation = _settings(dense / "config.json").get("activation_function", IDENTITY)
     if activation != IDENTITY or weights.keys() != {"linear.weight"}:
         raise ModelError(
             f"{dense} has the activation {activation.rpartition('.')[2]} and the weights {sorted(weights)}; "
@@ -136,7 +171,7 @@ def _write_modules(folder: Path, kinds: list[tuple[str, str]], *, normalize: boo
     _write_json(folder / MODULES, steps)
     if normalize:
         (folder / kinds[-1][0]).mkdir(exist_ok=True)
-    _write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine"})
+    _write_json(folder / SETTINGS, {"similarity_fn_name": "cosine"})
 
 
 def _write_dense(folder: Path, encoder_width: int, width: int) -> None:
@@ -145,7 +180,7 @@ def _write_dense(folder: Path, encoder_width: int, width: int) -> None:
 
 
 def _pooling(folder: Path) -> Pooling:
-    settings = _json(folder / "config.json")
+    settings = _settings(folder / "config.json")
     switched_on = [word for word, on in settings.items() if word.startswith("pooling_mode") and on is True]
     named = settings.get("pooling_mode")  # one word in newer releases, a switch for each way in older ones
     ways = [f"pooling_mode_{named}"] if isinstance(named, str) else switched_on
@@ -161,6 +196,13 @@ def _json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from error
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    said = _json(file)
+    if not isinstance(said, dict):
+        raise ModelError(f"{file} holds a {type(said).__name__}, and must hold an object; fetch it again")
+    return said
 
 
 def _write_json(file: Path, said: Any) -> None:

@@ -10,16 +10,16 @@ from edgedistill.report.tables import change_cell, kept_cell, metric_cell
 from edgedistill.report.units import count, duration, interval, percent, rounded_count, share, significant, size, tiny
 from edgedistill.results import BenchmarkResult, Environment
 from edgedistill.student_values import Search, Tokens
-from edgedistill.values import Augmentation, Corpus, ParityCheck, QuantizedModel, Student, Training, Variant
+from edgedistill.values import Augmentation, Corpus, ParityCheck, QuantizedModel, Split, Student, Training, Variant
 
 
 def splits(corpus: Corpus) -> Table:
     """Rows of every split, and what was taken out of it."""
+    known = ("Labelled", "Fewest to most per label") if corpus.labels else ("Queries", "Documents searched among")
     columns = (
         "Split",
         "Texts",
-        "Labelled",
-        "Fewest to most per label",
+        *known,
         "Exact duplicates",
         "Near duplicates",
         "Conflicting",
@@ -28,16 +28,22 @@ def splits(corpus: Corpus) -> Table:
     rows = []
     for name in ("train", "validation", "calibration", *corpus.evaluation_splits):
         split = corpus.splits[name]
-        counts = split.label_counts.values()
-        spread = f"{count(min(counts))} to {count(max(counts))}" if counts else missing("no row has a label")
         removed = (
             split.exact_duplicates_removed, split.near_duplicates_removed, split.conflicting_rows_removed,
             split.empty_rows_removed,
         )  # fmt: skip
-        rows.append(
-            row(split_title(name), count(split.rows), count(split.labelled_rows), spread, *(count(n) for n in removed))
-        )
+        rows.append(row(split_title(name), count(split.rows), *_known(split), *(count(number) for number in removed)))
     return Table("Splits, and rows removed from them", columns, tuple(rows))
+
+
+def _known(split: Split) -> tuple[str | Cell, str | Cell]:
+    """Return how many rows have a label and how they are spread, or how many queries there are, and documents."""
+    counts = split.label_counts.values()
+    if counts:
+        return count(split.labelled_rows), f"{count(min(counts))} to {count(max(counts))}"
+    if split.documents:
+        return count(split.rows - split.documents), count(split.documents)
+    return missing("texts alone"), missing("texts alone")
 
 
 def overlaps(corpus: Corpus) -> Table:

@@ -12,12 +12,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from edgedistill.recipe import Recipe
 from edgedistill.report import loading
-from edgedistill.report.evidence import control_name, find, split_title
+from edgedistill.report.evidence import control_name, find, never_seen, split_title, what_the_teacher_judges
 from edgedistill.report.markdown import plain, table
 from edgedistill.report.page import Row, Table, missing, row
 from edgedistill.report.sentence import metric_of
 from edgedistill.report.tables import change_cell, kept_cell, metric_cell
-from edgedistill.report.units import count, percent, rounded_count, size, tiny
+from edgedistill.report.units import count, percent, rounded_count, share, size, tiny
 from edgedistill.results import BenchmarkResult, SplitQuality
 from edgedistill.tasks._task import task_of
 from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teacher, Variant
@@ -51,6 +51,10 @@ def model_card(
             "start": plain(student.initialised_from),
         },
         labels=[plain(label) for label in corpus.labels],
+        several=task_of(recipe.task.kind).Options.SEVERAL,
+        unseen=[plain(label) for label in never_seen(corpus, teacher)],
+        judge=plain(what_the_teacher_judges(corpus, benchmark.splits)),
+        cut=plain(_cut(student, metric_of(benchmark))),
         train_rows=count(corpus.splits["train"].rows),
         augmented=count(corpus.augmentation.rows) if corpus.augmentation else None,
         held_out=plain(", ".join(split_title(split) for split in benchmark.splits)),
@@ -111,6 +115,15 @@ def _eval_result(
         metric_name=f"{metric_of(benchmark)}, {variant.name}",
         metric_value=round(quality.metric.value, 4),
     )
+
+
+def _cut(student: Student, metric: str) -> str:
+    """Return to which lengths the vectors may be cut, and what they are worth then; empty where to none."""
+    worth = []
+    for one in student.truncations:
+        on = ", ".join(f"{share(value)} on {split_title(split)}" for split, value in one.student.items())
+        worth.append(f"{count(one.length)} numbers: {on}")
+    return f"{metric} of the float student, cut to its first {'; to '.join(worth)}" if worth else ""
 
 
 def _notes(model: QuantizedModel) -> list[str]:

@@ -1,9 +1,10 @@
 """Evidence: the values that a report is made from, and where in them to look."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgedistill.recipe import Recipe
+from edgedistill.report.units import listed
 from edgedistill.results import BenchmarkResult, Comparison, Step, Subject, Validity, WorkloadResult
 from edgedistill.student_values import Search, Tokens
 from edgedistill.values import (
@@ -125,6 +126,29 @@ def way_to(benchmark: BenchmarkResult, name: str) -> tuple[Step, ...]:
         steps.append(step)
         at = step.before
     return tuple(reversed(steps))
+
+
+def judged_by_teacher(corpus: Corpus, splits: Sequence[str]) -> list[str]:
+    """Return the sets of texts alone, whose labels nobody knows: there the teacher says what is right."""
+    return [] if corpus.labels else [split for split in splits if not corpus.splits[split].documents]
+
+
+def what_the_teacher_judges(corpus: Corpus, splits: Sequence[str]) -> str:
+    """Return what a metric is worth where the teacher itself says what is right; empty where it does so nowhere."""
+    sets = [split_title(split) for split in judged_by_teacher(corpus, splits)]
+    if not sets:
+        return ""
+    return (
+        f"On {listed(sets)} the teacher alone says what is right, by its own most similar text: its 100 % there is so "
+        "by definition, a student's number is how often it agrees, and a control that finds other texts counts as "
+        "wrong, whatever they are worth. A set of queries and documents would tell."
+    )
+
+
+def never_seen(corpus: Corpus, teacher: Teacher) -> list[str]:
+    """Return the labels that neither teacher nor student can have learned, as no row of train has them."""
+    train = corpus.splits["train"]
+    return [label for label, rows in train.label_counts.items() if rows == 0 and teacher.fit is not None]
 
 
 def split_title(split: str) -> str:

@@ -106,7 +106,7 @@ def _quality(benchmark: BenchmarkResult, subject: Subject) -> Tile:
         return Tile("—", name, "not measured on the test set", "weak")
     if quality.retained is None:
         return Tile(share(quality.metric), name, f"{_wrong(benchmark)}{interval(quality.metric)}, test set")
-    kept = f"{_wrong(benchmark)}{interval(quality.retained)}; {percent(quality.metric.value)} of test texts"
+    kept = f"{_wrong(benchmark)}{interval(quality.retained)}; {name} {percent(quality.metric.value)}, test set"
     return Tile(share(quality.retained), f"of its {name} kept", kept)
 
 

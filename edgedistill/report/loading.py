@@ -40,7 +40,7 @@ const tokenizer = await AutoTokenizer.from_pretrained(".");
 const model = await AutoModel.from_pretrained(".", {options});
 const read = tokenizer(["a text to search with"], {{ padding: true, truncation: true }});
 const {{ sentence_embedding }} = await model(read);
-console.log(sentence_embedding.dims);
+console.log(sentence_embedding.dims, sentence_embedding.data);
 """
 
 _NODE = """\

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from edgedistill.report import background, charts, loading, quantization, tables
-from edgedistill.report.evidence import Evidence, candidates, find, reasons, split_title
+from edgedistill.report.evidence import Evidence, candidates, find, never_seen, reasons, split_title
 from edgedistill.report.page import Chart, Code, Section, Table
 from edgedistill.report.sentence import metric_of
-from edgedistill.report.units import count, duration, size
+from edgedistill.report.units import count, duration, listed, size
 from edgedistill.results import BenchmarkResult, BudgetLine
 from edgedistill.values import StageValue
 
@@ -172,6 +172,9 @@ def _corpus(evidence: Evidence) -> Section:
     corpus = evidence.corpus
     named = f"{len(corpus.labels)} labels: {', '.join(corpus.labels)}" if corpus.labels else "No labels"
     lead = f"{named}. Nearly the same text means: {corpus.near_duplicate_rule.rstrip('.')}."
+    unseen = never_seen(corpus, evidence.teacher)
+    if unseen:
+        lead += f" No text of train has {listed([repr(label) for label in unseen])}: no model here has learned it."
     searched = {split_title(name): split.documents for name, split in corpus.splits.items() if split.documents}
     for name, documents in searched.items():
         lead += f" {name.capitalize()} holds {count(documents)} documents to search among; its other rows are queries."

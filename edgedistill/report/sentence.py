@@ -14,11 +14,13 @@ from edgedistill.report.evidence import (
     candidates,
     control_name,
     find,
+    judged_by_teacher,
     name_of,
     reasons,
     reference,
     split_title,
     way_to,
+    what_the_teacher_judges,
     workload,
 )
 from edgedistill.report.units import (
@@ -52,12 +54,14 @@ class Summary:
     trust: str
     budget: str
     quantization: str = ""
+    judge: str = ""
 
     @property
     def sentences(self) -> str:
         """All of it as running text."""
         parts = (
             self.headline,
+            self.judge,
             self.cost,
             self.speed,
             self.quantization,
@@ -77,7 +81,8 @@ def summarise(evidence: Evidence, lines: Sequence[BudgetLine], recommended: str 
         nothing = "Nothing was exported, so there is nothing to ship."
         return Summary(nothing, "", "", "", _controls(evidence), _trust(evidence), "")
     return Summary(
-        headline=_headline(benchmark, subject),
+        headline=_headline(evidence, subject),
+        judge=what_the_teacher_judges(evidence.corpus, benchmark.splits),
         cost=_cost(way_to(benchmark, subject.name), metric_of(benchmark)),
         speed=_speed(subject),
         domains=_domains(subject),
@@ -103,13 +108,14 @@ def worse(difference: Metric) -> bool:
     return difference.high < 0
 
 
-def _headline(benchmark: BenchmarkResult, subject: Subject) -> str:
+def _headline(evidence: Evidence, subject: Subject) -> str:
+    benchmark = evidence.benchmark
     teacher = reference(benchmark)
     gains = compared(teacher.model_bytes / subject.model_bytes, "smaller", "larger").replace("×", " times")
     gained = "as large as its teacher" if gains == "the same" else f"{gains} than its teacher"
     wrong = benchmark.validity.wrong
     doubt = f" None of this is proven, because the measurements are wrong: {wrong[0]}." if wrong else ""
-    return f"The {name_of(subject)} is {gained}, {_faster(benchmark, subject)}, and {_kept(benchmark, subject)}.{doubt}"
+    return f"The {name_of(subject)} is {gained}, {_faster(benchmark, subject)}, and {_kept(evidence, subject)}.{doubt}"
 
 
 def _faster(benchmark: BenchmarkResult, subject: Subject) -> str:
@@ -160,23 +166,32 @@ def _slow(subject: Subject) -> str:
 
 
 def _factor(speed: Ratio) -> str:
-    if speed.low <= 1 <= speed.high:
+    if _level(speed):
         return "no faster"
     return compared(speed.median, "faster", "slower", ratio_digits(speed)).replace("×", " times")
 
 
+def _level(speed: Ratio) -> bool:
+    """Whether rounds disagree on which is faster, or no digit that they carry tells the two apart."""
+    level = compared(speed.median, "faster", "slower", ratio_digits(speed)) == "the same"
+    return level or speed.low <= 1 <= speed.high
+
+
 def _ranged(speed: Ratio) -> str:
     """Return a factor with the smallest and the largest of any round."""
-    if speed.low <= 1 <= speed.high:
+    if _level(speed):
         digits = ratio_digits(speed)
         return f"no faster ({significant(speed.low, digits)} to {significant(speed.high, digits)} times as fast)"
     return f"{_factor(speed)} ({' to '.join(ratio_range(speed))})"
 
 
-def _kept(benchmark: BenchmarkResult, subject: Subject) -> str:
-    quality, name = subject.quality.get("test"), metric_of(benchmark)
+def _kept(evidence: Evidence, subject: Subject) -> str:
+    quality, name = subject.quality.get("test"), metric_of(evidence.benchmark)
     if quality is None:
         return f"its {name} on the test set was not measured"
+    if judged_by_teacher(evidence.corpus, ["test"]):
+        agreed = f"{share(quality.metric)} of the test set ({interval(quality.metric)})"
+        return f"finds its teacher's nearest text among five for {agreed}"
     if quality.retained is None:
         return f"has {share(quality.metric)} {name} on the test set ({interval(quality.metric)})"
     kept = f"{share(quality.retained)} of its {name} on the test set ({interval(quality.retained)})"
@@ -285,13 +300,16 @@ def _against(comparison: Comparison) -> str:
     wins = [name for name, change in changes.items() if better(change)]
     losses = [name for name, change in changes.items() if worse(change)]
     ties = [name for name in changes if name not in (*wins, *losses)]
-    by = f"{magnitude(mean)} points on average ({interval(mean)})"
+    average = " on average" if len(changes) > 1 else ""
+    by = f"{magnitude(mean)} points{average} ({interval(mean)})"
+    if better(mean) and len(changes) == 1:
+        return f"The student beats {control_name(comparison)} by {by}."
     if better(mean):
         text = f"The student beats {control_name(comparison)} by {by}"
         otherwise = (("worse on", losses), ("no better on", ties))
         buts = [f"{how} {listed(names)}" for how, names in otherwise if names]
         return f"{text}, but is {' and '.join(buts)}." if buts else f"{text}, and on every set."
-    by = f"{points(mean)} points on average, {interval(mean)}"
+    by = f"{points(mean)} points{average}, {interval(mean)}"
     text = f"The student is {'worse than' if worse(mean) else 'no better than'} {control_name(comparison)} ({by})"
     return f"{text}, though better on {listed(wins)}." if wins else f"{text}."
 

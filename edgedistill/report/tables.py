@@ -201,7 +201,8 @@ def waterfall(benchmark: BenchmarkResult, recommended: str | None) -> Table:
             row(split_title(split), _on(teacher, split), *changes, _on(subject, split), emphasised=split == "test")
         )
     average = missing("the benchmark takes a mean of the changes only")
-    rows.append(row("mean of sets", average, *(change_cell(step.mean) for step in steps), average))
+    if len(rows) > 1:
+        rows.append(row("mean of sets", average, *(change_cell(step.mean) for step in steps), average))
     ships = "Artifact" if subject is None else name_of(subject)
     unit = f"{metric_of(benchmark)}; changes in percentage points, paired 95 % intervals"
     return Table(f"Where the quality went ({unit})", (*columns, ships), tuple(rows))
@@ -222,7 +223,7 @@ def sets(benchmark: BenchmarkResult, subject: Subject) -> Table:
     apart = benchmark.divergence_name
     columns = (
         "Set", metric, "Kept", "Agrees with teacher", "Flips", f"From teacher: {apart}", "Agrees with float student",
-        "Flips", f"From float student: {apart}", "Texts",
+        "Flips", f"From float student: {apart}", "Texts measured",
     )  # fmt: skip
     rows = []
     for split, quality in ((split, subject.quality[split]) for split in benchmark.splits if split in subject.quality):
@@ -262,7 +263,7 @@ def controls(benchmark: BenchmarkResult) -> Table:
             cells.append(change_cell(comparison.differences.get(split), detail))
         rows.append(row(split_title(split), *cells))
     unit = f"{metric_of(benchmark)}, percentage points, paired 95 % intervals"
-    return Table(f"The student against its controls ({unit})", columns, (mean, *rows))
+    return Table(f"The student against its controls ({unit})", columns, (mean, *rows) if len(rows) > 1 else tuple(rows))
 
 
 def seeds(benchmark: BenchmarkResult) -> Table:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from edgedistill.section import TaskOptions
 
@@ -31,7 +31,7 @@ class Options(TaskOptions):
     )
     truncations: tuple[int, ...] = Field(
         (),
-        examples=[[64, 128]],
+        examples=[[32, 64]],
         description="Shorter lengths that are taught too, so that an app may cut vectors to their first numbers.",
     )
     pooling: Literal["mean", "cls", "max", "mean_sqrt_len_tokens"] | None = Field(
@@ -40,9 +40,12 @@ class Options(TaskOptions):
 
     @field_validator("truncations")
     @classmethod
-    def _are_ascending(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
+    def _are_ascending(cls, lengths: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         if any(length < 1 for length in lengths) or list(lengths) != sorted(set(lengths)):
-            raise ValueError("must be positive and ascending, each once")
+            raise ValueError(f"{list(lengths)} must be positive and ascending, each once")
+        whole = info.data.get("dimensions")
+        if whole is not None and lengths and lengths[-1] >= whole:
+            raise ValueError(f"{lengths[-1]} is no shorter than the whole vector of {whole} numbers; leave it out")
         return lengths
 
     METRIC: ClassVar[str] = "recall_at_5"

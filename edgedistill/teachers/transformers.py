@@ -85,7 +85,7 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
     import torch
 
     from edgedistill.files import sha256_of_tree
-    from edgedistill.models.load import load_embedder, load_encoder_with_new_head, load_tokenizer
+    from edgedistill.models.load import load_encoder_with_new_head, load_tokenizer
     from edgedistill.models.resolve import copy_checkpoint, describe, resolve
 
     progress = folder / "progress"
@@ -94,10 +94,10 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
     tokenizer = load_tokenizer(source)
     tokenizer.model_max_length = task.max_length
     fitted: Training | None = None
-    if options.fit is None:
-        model = (
-            _with_known_labels(source, corpus.labels, task) if corpus.labels else load_embedder(source, task.pooling)
-        )
+    if not corpus.labels:
+        model = _embedder(source, tokenizer, task)
+    elif options.fit is None:
+        model = _with_known_labels(source, corpus.labels, task)
     else:
         torch.manual_seed(options.fit.seed)
         model = load_encoder_with_new_head(source, corpus.labels)
@@ -131,6 +131,21 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
         fit_method=options.fit.method if options.fit is not None else None,
         fit=fitted,
     )
+
+
+def _embedder(source: Path, tokenizer: Any, task: Any) -> Any:
+    """Return the teacher of sentence vectors, once it is known that its own users read texts as it is done here."""
+    from edgedistill.models import sentence_transformers
+    from edgedistill.models.load import load_embedder
+
+    if sentence_transformers.is_there(source):
+        sentence_transformers.check_used_alike(source, task.pooling)
+        if sentence_transformers.lowers_case(source) and tokenizer("Abc")["input_ids"] != tokenizer("abc")["input_ids"]:
+            raise ModelError(
+                f"{source / sentence_transformers.READING} has texts in lower case (do_lower_case), and the tokenizer "
+                "does not do it; choose a teacher whose tokenizer.json does"
+            )
+    return load_embedder(source, task.pooling)
 
 
 def _with_known_labels(source: Path, labels: tuple[str, ...], task: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -26,6 +26,8 @@ class ColumnOptions(SourceOptions):
         "says that none holds.",
     )
 
+    HELD: ClassVar[str] = "a label"  # what errors call a value of the second column, and by its last word the key
+
 
 def text_and_label(table: "Dataset", options: ColumnOptions, place: str) -> "pa.Table":
     """Return the columns text and label, both strings; a label is None where its row has none.
@@ -40,9 +42,10 @@ def text_and_label(table: "Dataset", options: ColumnOptions, place: str) -> "pa.
     """
     import pyarrow as pa
 
-    for key, column in (("text", options.text), ("label", options.label)):
+    held = options.HELD.rpartition(" ")[2]
+    for key, column in (("text", options.text), (held, options.label)):
         if column is not None and column not in table.column_names:
-            cure = "name the right one" if key == "text" else "name the right one, or write null if there is none"
+            cure = "name the right one, or write null if there is none" if key == "label" else "name the right one"
             columns = ", ".join(table.column_names)
             raise DataError(f"{place} has no column {column!r}; its columns: {columns}; {cure} as {key!r}")
     texts = _texts(table, options.text, place)
@@ -51,7 +54,7 @@ def text_and_label(table: "Dataset", options: ColumnOptions, place: str) -> "pa.
     elif options.separator is not None:
         labels = _cut(table, options.label, options.separator, place)
     else:
-        labels = _labels(table, options.label, place)
+        labels = _labels(table, options.label, place, options.HELD)
     return pa.table({"text": texts, "label": labels})
 
 
@@ -68,7 +71,7 @@ def _texts(table: "Dataset", column: str, place: str) -> "pa.ChunkedArray | pa.A
     return pa.array(list(table[column]), pa.string())
 
 
-def _labels(table: "Dataset", column: str, place: str) -> "pa.ChunkedArray | pa.Array":
+def _labels(table: "Dataset", column: str, place: str, held: str) -> "pa.ChunkedArray | pa.Array":
     """Return each row's label as a string; where all are of one plain type, only those that differ are looked at."""
     import pyarrow as pa
 
@@ -85,7 +88,7 @@ def _labels(table: "Dataset", column: str, place: str) -> "pa.ChunkedArray | pa.
         encoded = labels.dictionary_encode()
         names = pa.array([name(label) for label in encoded.chunk(0).dictionary.to_pylist()], pa.string())
     except ValueError as error:
-        raise DataError(f"{place}: column {column!r} holds {error}; a label is a text or a whole number") from None
+        raise DataError(f"{place}: column {column!r} holds {error}; {held} is a text or a whole number") from None
     return pa.chunked_array([names.take(chunk.indices) for chunk in encoded.chunks])
 
 

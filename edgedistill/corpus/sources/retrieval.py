@@ -7,6 +7,7 @@ from pydantic import Field
 
 from edgedistill.corpus.sources import jsonl
 from edgedistill.corpus.sources._file import digest_of
+from edgedistill.errors import DataError
 from edgedistill.files import sha256_of_text
 from edgedistill.section import SourceOptions
 
@@ -28,18 +29,30 @@ class Options(SourceOptions):
     SEARCHED: ClassVar[bool] = True
 
 
+class _Columns(jsonl.Options):
+    HELD: ClassVar[str] = "an id"
+
+
 def read(options: Options, base: Path, cache: Path) -> "pa.Table":
     """Return documents, then queries, with columns text, label (the document's id) and document (whether it is one).
 
     Raises:
-        DataError: a file is missing, empty, not UTF-8 or not JSON Lines, or a column is missing or of the wrong type.
+        DataError: a file is missing, empty, not UTF-8 or not JSON Lines, a column is missing or of the wrong type, or
+            a text is empty.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     parts = []
     for file, is_document in ((options.documents, True), (options.queries, False)):
-        columns = jsonl.Options(source="jsonl", file=file, text=options.text, label=options.id)
+        columns = _Columns(source="jsonl", file=file, text=options.text, label=options.id)
         rows = jsonl.read(columns, base, cache)
+        if pa.types.is_list(rows["label"].type):
+            listed = f"{base / file}: column {options.id!r} holds {rows['label'].drop_null()[0].as_py()!r}"
+            raise DataError(f"{listed}; an id is a text or a whole number, and a query of several takes a row for each")
+        blank = pc.index(pc.utf8_trim_whitespace(rows["text"]), "").as_py()
+        if blank >= 0:
+            raise DataError(f"{base / file}: row {blank + 1} has an empty text, which finds nothing; mend or remove it")
         parts.append(rows.append_column("document", pa.array([is_document] * len(rows), pa.bool_())))
     return pa.concat_tables(parts)
 

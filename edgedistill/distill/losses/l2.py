@@ -19,6 +19,7 @@ class Options(LossOptions):
     NEEDS: ClassVar[frozenset[str]] = frozenset({"embeddings"})
     TASKS: ClassVar[frozenset[str]] = frozenset({"sentence_embedding"})
     DIVERGENCE: ClassVar[bool] = True
+    LENGTHS: ClassVar[bool] = True  # zero only where the vectors are equally long, too
 
 
 def loss(options: Options, student: "Tensor", teacher: "Tensor", labels: "Tensor") -> "Tensor":
