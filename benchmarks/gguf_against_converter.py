@@ -1,4 +1,6 @@
-"""Do our GGUF files say what llama.cpp's own converter says? `python benchmarks/gguf_against_converter.py LLAMA CHECKPOINT`.
+"""Do our GGUF files say what llama.cpp's own converter says?
+
+Run: python benchmarks/gguf_against_converter.py LLAMA CHECKPOINT
 
 LLAMA is a source tree of llama.cpp, such as vendor/llama.cpp of the source distribution of llama-cpp-python; its
 converter needs sentencepiece. CHECKPOINT is a folder of transformers with a byte-level BPE tokenizer that the converter

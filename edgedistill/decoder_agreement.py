@@ -1,12 +1,14 @@
 """What the sections of a recipe for text generation must agree on, beside what every recipe's must."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from edgedistill import registry
 from edgedistill.recipe_sections import DataOptions, DistillOptions
-from edgedistill.section import StudentOptions, TaskOptions
+from edgedistill.section import FormatOptions, StudentOptions, TaskOptions
 
 Found = Iterator[tuple[str, str]]
+FORMATS = "edgedistill.export.formats"
 
 
 def _losses_can_do_with_what_is_kept(distill: DistillOptions, task: TaskOptions) -> Found:
@@ -60,7 +62,19 @@ def _nothing_is_asked_that_decoders_lack(distill: DistillOptions, student: Stude
             yield key, f"is not there for '{task.kind}' yet; leave it out"
 
 
+def _formats_lay_out_the_task(export: Sequence[FormatOptions], task: TaskOptions) -> Found:
+    for index, options in enumerate(export):
+        if task.kind not in options.TASKS:
+            known = {name: registry.load(FORMATS, name).Options.TASKS for name in registry.names(FORMATS)}
+            fitting = ", ".join(sorted(name for name, tasks in known.items() if task.kind in tasks)) or "nothing"
+            yield (
+                f"export[{index}].format",
+                f"'{options.format}' does not lay out models of '{task.kind}'; choose one of: {fitting}",
+            )
+
+
 DECODER_CHECKS = (
+    _formats_lay_out_the_task,
     _losses_can_do_with_what_is_kept,
     _conversations_come_from_conversations,
     _nothing_is_asked_that_decoders_lack,

@@ -114,3 +114,6 @@ class FormatOptions(Section):
 
     format: str
     STORES: ClassVar[frozenset[str]] = frozenset()  # schemes this format can hold
+    TASKS: ClassVar[frozenset[str]] = frozenset(  # tasks whose models it lays out
+        {"text_classification", "multi_label_classification", "sentence_embedding"}
+    )

@@ -144,8 +144,7 @@ def _vector_problems(reference: Any, config: Mapping[str, Any], task: Any, base:
     """Yield what keeps a teacher from giving sentence vectors, or vectors as long as the student's."""
     dense = ""
     if reference.archive is not None:
-        file, folder = base / reference.archive, (reference.folder or "").strip("/")
-        names, _ = (_in_zip if zipfile.is_zipfile(file) else _in_tar)(file, f"{folder}/")
+        names, _ = _looked_into(reference, base)
         told = sentence_transformers.MODULES in names
     else:
         checkpoint = resolve(reference, base, base)

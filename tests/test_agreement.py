@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 from recipe_texts import GOOD
 
-from edgedistill import agreement, registry, yaml_text
+from edgedistill import agreement, decoder_agreement, registry, yaml_text
 from edgedistill.agreement import problems_between
 from edgedistill.recipe import Recipe
 from edgedistill.recipe_sections import AugmentOptions, SearchOptions
@@ -58,7 +58,8 @@ def test_every_check_names_sections_of_the_recipe() -> None:
 def test_every_check_of_the_module_is_run() -> None:
     written = {
         name
-        for name, function in vars(agreement).items()
+        for module in (agreement, decoder_agreement)
+        for name, function in vars(module).items()
         if inspect.isfunction(function) and set(inspect.signature(function).parameters) <= Recipe.model_fields.keys()
     } - {"_labelled"}
     assert written == {check.__name__ for check in agreement.CHECKS}

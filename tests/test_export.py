@@ -14,11 +14,12 @@ import pytest
 from finished_build import Finished, built, contents
 from tiny_artifact import write_tokenizer
 
-from edgedistill import pipeline, registry
+from edgedistill import registry
 from edgedistill.errors import StageError
 from edgedistill.export import stage as exporting
 from edgedistill.files import sha256_of
 from edgedistill.recipe_file import load
+from edgedistill.stages import recipe_sha256
 from edgedistill.values import Artifact
 
 FILES = ("onnx/model.onnx", "onnx/model_quantized.onnx")
@@ -154,7 +155,7 @@ def test_each_file_holds_the_hashes_that_it_comes_from(finished: Finished, artif
     for variant in artifact.variants:
         facts = {entry.key: entry.value for entry in onnx.load(finished.artifact / variant.file).metadata_props}
         expected = {
-            "edgedistill.recipe_sha256": pipeline.recipe_sha256(recipe),
+            "edgedistill.recipe_sha256": recipe_sha256(recipe),
             "edgedistill.teacher_sha256": finished.value("teacher").weights_sha256,
             "edgedistill.teacher_source": "teacher",
             "edgedistill.student_sha256": finished.value("student").weights_sha256,

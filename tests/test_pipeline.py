@@ -12,11 +12,12 @@ import pytest
 from finished_build import ROOT, Finished, contents, environment
 from tiny_build import HEADED_RECIPE, RECIPE, rows, write_headed_recipe, write_recipe, write_rows
 
-from edgedistill import pipeline, registry
+from edgedistill import pipeline, provenance, registry
 from edgedistill.benchmark import stage as benchmarking
 from edgedistill.recipe_file import load
 from edgedistill.results import BenchmarkResult
 from edgedistill.run import Run
+from edgedistill.stages import Stage, recipe_sha256
 from edgedistill.targets._target import Target
 
 PACKAGE = ROOT / "edgedistill"
@@ -127,7 +128,7 @@ def test_another_version_of_a_library_runs_again_what_uses_it(
     def upgraded(*names: str) -> dict[str, str]:
         return versions(*names) | ({library: "next"} if library in names else {})
 
-    monkeypatch.setattr(pipeline, "versions", upgraded)
+    monkeypatch.setattr("edgedistill.stages.versions", upgraded)
     assert {name for name, now in fingerprints(written).items() if now != before[name]} == users
 
 
@@ -137,14 +138,15 @@ def test_another_version_of_a_library_runs_again_what_uses_it(
 def test_changed_code_runs_again_what_uses_it(
     written: Path, monkeypatch: pytest.MonkeyPatch, room: str, users: set[str]
 ) -> None:
-    before, code_of = fingerprints(written), pipeline.code_of
-    monkeypatch.setattr(pipeline, "code_of", lambda *rooms: code_of(*rooms) + "!" * (room in rooms))
+    before, code_of = fingerprints(written), provenance.code_of
+    monkeypatch.setattr("edgedistill.stages.code_of", lambda *rooms: code_of(*rooms) + "!" * (room in rooms))
     assert {name for name, now in fingerprints(written).items() if now != before[name]} == users
 
 
 INFRASTRUCTURE = {
     "errors.py", "files.py", "progress.py", "provenance.py", "recipe.py", "recipe_sections.py", "registry.py",
-    "results.py", "run.py", "section.py", "student_values.py", "values.py", "agreement.py",
+    "results.py", "run.py", "section.py", "student_values.py", "values.py", "agreement.py", "decoder_agreement.py",
+    "decoder_values.py",
 }  # fmt: skip
 MODULES = {
     "corpus": ["corpus/stage.py"],
@@ -177,7 +179,7 @@ def imported(files: Iterable[str]) -> set[str]:
     return found
 
 
-def uncovered(stages: dict[str, pipeline.Stage], name: str) -> set[str]:
+def uncovered(stages: dict[str, Stage], name: str) -> set[str]:
     """Return the files that a stage runs and that neither its own nor an earlier stage's `code` names."""
     rooms, left = set(INFRASTRUCTURE), [name]
     while left:
@@ -192,13 +194,15 @@ def uncovered(stages: dict[str, pipeline.Stage], name: str) -> set[str]:
 
 
 def test_the_code_of_a_stage_names_all_that_it_runs(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "code_of", lambda *rooms: " ".join(rooms))
+    monkeypatch.setattr("edgedistill.stages.code_of", lambda *rooms: " ".join(rooms))
     every = written.with_name("every_stage.yaml")
     every.write_text(RECIPE.replace("{epochs: 6", "{search: {}, augment: {}, epochs: 6"), encoding="utf-8")
     stages = pipeline.stages(load(every), every.parent, NEW)
     assert stages.keys() == MODULES.keys()
     assert {name: uncovered(stages, name) for name in stages} == {name: set() for name in stages}
-    monkeypatch.setattr(pipeline, "code_of", lambda *rooms: " ".join(room for room in rooms if room != "runtimes"))
+    monkeypatch.setattr(
+        "edgedistill.stages.code_of", lambda *rooms: " ".join(room for room in rooms if room != "runtimes")
+    )
     assert uncovered(pipeline.stages(load(written), written.parent, NEW), "benchmark"), "a room left out is seen"
 
 
@@ -322,7 +326,7 @@ def test_the_whole_recipe_is_written_out_into_the_run(finished: Finished) -> Non
 
 
 def test_only_the_sections_that_decide_the_files_are_in_their_hash(written: Path) -> None:
-    before = pipeline.recipe_sha256(load(written))
+    before = recipe_sha256(load(written))
     changed = written.with_name("changed.yaml")
     for old, new, same in (
         ("calls: 5", "calls: 9", True),
@@ -331,7 +335,7 @@ def test_only_the_sections_that_decide_the_files_are_in_their_hash(written: Path
         ("epochs: 6", "epochs: 5", False),
     ):
         changed.write_text(RECIPE.replace(old, new, 1), encoding="utf-8")
-        assert (pipeline.recipe_sha256(load(changed)) == before) is same
+        assert (recipe_sha256(load(changed)) == before) is same
 
 
 def test_a_teacher_moved_elsewhere_is_the_same_teacher(written: Path, tmp_path: Path) -> None:

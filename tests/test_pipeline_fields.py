@@ -17,9 +17,10 @@ from edgedistill import pipeline
 from edgedistill.recipe import Recipe
 from edgedistill.recipe_file import load
 from edgedistill.run import Run, plain
+from edgedistill.stages import Stage
 from edgedistill.yaml_text import KeyPath, key_path, key_text
 
-Stages = Callable[[Recipe, Path, Run], Mapping[str, pipeline.Stage]]
+Stages = Callable[[Recipe, Path, Run], Mapping[str, Stage]]
 NEW = Run(Path("no-such-run"))
 SOURCE = {"source": "jsonl", "file": "other.jsonl"}
 OTHER: dict[str, Any] = {
@@ -168,7 +169,7 @@ def test_what_is_left_out_or_given_another_value_is_a_field(file: Path) -> None:
     ("section", "field"), [("distill", "seed"), ("benchmark", "seconds"), ("task", "max_length"), ("data", "split")]
 )
 def test_a_field_that_no_stage_needs_is_seen(file: Path, section: str, field: str) -> None:
-    def forgetful(*given: Any) -> dict[str, pipeline.Stage]:
+    def forgetful(*given: Any) -> dict[str, Stage]:
         made = {}
         for name, stage in pipeline.stages(*given).items():
             needs = plain(stage.needs)

@@ -13,6 +13,7 @@ from edgedistill.distill import controls, stage
 from edgedistill.distill.mixture import with_best
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
+from edgedistill.stages import Stage
 from edgedistill.student_values import Search
 from edgedistill.training.signals import SplitSignals
 from edgedistill.values import Corpus, Signals, Student
@@ -26,7 +27,7 @@ LATER = {"quantize-dynamic_int8", "export-onnx", "benchmark", "report"}
 LEARNERS = {"student", "controls"} | LATER
 
 
-def named(folder: Path, text: str) -> dict[str, pipeline.Stage]:
+def named(folder: Path, text: str) -> dict[str, Stage]:
     file = folder / "named.yaml"
     file.write_text(text, encoding="utf-8")
     return pipeline.stages(load(file), folder, NEW)

@@ -53,7 +53,7 @@ WRITERS: dict[str, Callable[[Path, list[Row]], None]] = {
     "text": write_text,
 }
 UNLABELLED = {"text"}
-MEASURING = {"retrieval"}  # of other columns: tests/test_retrieval.py
+OTHER = {"retrieval", "conversations"}  # of other columns: tests/test_retrieval.py, tests/test_conversations.py
 REMOTE = {"hub": {"dataset": "org/name", "revision": "a1b2c3"}}
 
 
@@ -88,7 +88,7 @@ def test_a_module_of_another_shape_is_rejected() -> None:
 
 
 def test_every_source_is_tested_here() -> None:
-    assert set(registry.names(SOURCES)) == WRITERS.keys() | REMOTE.keys() | MEASURING
+    assert set(registry.names(SOURCES)) == WRITERS.keys() | REMOTE.keys() | OTHER
 
 
 def test_importing_and_hashing_load_no_heavy_library(tmp_path: Path) -> None:
