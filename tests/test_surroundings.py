@@ -391,23 +391,3 @@ def test_a_rank_that_saves_nothing_is_told(tmp_path: Path) -> None:
     (found,) = problems(write(tmp_path, text))
     assert found.startswith(at(text, "student:", "student.embedding_rank"))
     assert "saves nothing on a table of 99 tokens by 16 numbers; write 13 or less" in found
-
-
-@pytest.mark.parametrize("kind", ["path", "whl", "tar.gz"])
-@pytest.mark.parametrize("there", [True, False])
-def test_a_gguf_file_is_looked_at_and_not_unpacked(tmp_path: Path, kind: str, there: bool) -> None:
-    file = write(tmp_path)
-    if there:
-        (tmp_path / "teacher" / "model.gguf").write_bytes(b"GGUF")
-    words = PATH if kind == "path" else pack(tmp_path, kind)
-    file.write_text(RECIPE.replace(PATH, words.replace("}", ", file: model.gguf}")), encoding="utf-8")
-    before = sorted(tmp_path.rglob("*"))
-    found = problems(file)
-    assert sorted(tmp_path.rglob("*")) == before
-    if kind != "path" and there:  # whether it is sound shows when it is unpacked
-        assert found == []
-    else:
-        said = "is no sound GGUF file" if there else "has no file model.gguf"
-        missing = f"model.{kind} has no package/teacher/model.gguf; name one that it has"
-        assert found[0].startswith("7: teacher.model.file: ")
-        assert (said if kind == "path" else missing) in found[0]

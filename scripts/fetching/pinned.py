@@ -73,6 +73,6 @@ def make(pins: Mapping[str, str], contents: Callable[[], Mapping[str, bytes]]) -
             check(name, pins[name])
 
 
-def json_lines(rows: Iterable[Mapping[str, str]]) -> bytes:
+def json_lines(rows: Iterable[Mapping[str, str | int]]) -> bytes:
     """Return one JSON object per line."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")

@@ -2,7 +2,7 @@
 
 import sys
 
-from fetching import bfcl, minilm, pinned, search_texts, vader, wordnet
+from fetching import assistant, bfcl, minilm, pinned, search_texts, smollm2, sotu, vader, wordnet
 
 RECIPES = {
     "quickstart": (minilm, vader),
@@ -10,6 +10,8 @@ RECIPES = {
     "glosses": (minilm, wordnet),
     "search": (minilm, bfcl, wordnet, search_texts),
     "search-static": (minilm, bfcl, wordnet, search_texts),
+    "speeches": (smollm2, sotu),
+    "assistant": (smollm2, bfcl, assistant),
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from odd_texts import ODD_TEXTS
-from tiny_decoders import SPECIAL, VOCAB, documents, write_decoder, write_gguf
+from tiny_decoders import SPECIAL, documents, write_decoder, write_gguf
 
 from edgedistill.models.decoder import load_decoder
 from edgedistill.models.gguf_checkpoint import unpack
@@ -40,10 +40,11 @@ def unlike(tokenizer: Any, model: Any, texts: tuple[str, ...]) -> list[str]:
 
 
 TEXTS = (*ODD_TEXTS, *documents(50))
+TOKENS = 800
 
 
 @cache
-def across_words() -> dict[str, list[str]]:
+def across_words() -> dict[str, list[Any]]:
     """Return tokens and merges learned from whole texts: with these, every cut that is made or left out is seen."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -51,12 +52,13 @@ def across_words() -> dict[str, list[str]]:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        show_progress=False, vocab_size=VOCAB, special_tokens=list(SPECIAL), initial_alphabet=alphabet
+        show_progress=False, vocab_size=TOKENS, special_tokens=list(SPECIAL), initial_alphabet=alphabet
     )
-    made.train_from_iterator([text + text for text in TEXTS for _ in range(2)], trainer)
+    made.train_from_iterator([text + text for text in ODD_TEXTS], trainer)
     model = json.loads(made.to_str())["model"]
     return {
         "tokens": sorted(model["vocab"], key=model["vocab"].get),
+        "token_type": [3] * len(SPECIAL) + [1] * (TOKENS - len(SPECIAL)),
         "merges": [" ".join(pair) for pair in model["merges"]],
     }
 
@@ -64,7 +66,7 @@ def across_words() -> dict[str, list[str]]:
 @pytest.mark.parametrize("pre", KNOWN)
 @pytest.mark.parametrize("starts", [None, True])
 def test_tokens_are_those_of_llama_cpp(pre: str, starts: bool | None, tmp_path: Path) -> None:
-    write_decoder(tmp_path / "a", layers=1)
+    write_decoder(tmp_path / "a", layers=1, vocab_size=TOKENS)
     file = write_gguf(tmp_path / "a", tmp_path / "m.gguf", pre=pre, add_bos_token=starts, **across_words())
     tokenizer, model = load_tokenizer(unpack(file, tmp_path / "made")), opened(file, vocab_only=True)
     assert not unlike(tokenizer, model, TEXTS)
