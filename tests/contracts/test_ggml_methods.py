@@ -14,13 +14,14 @@ from edgedistill.quantize.ggml_mixtures import SCHEMES, block_of, decide
 from edgedistill.quantize.methods._ggml import GgmlType
 
 METHODS = "edgedistill.quantize.methods"
+FORMATS = "edgedistill.export.formats"
 TASK = "text_generation"
 SERVING = [name for name in registry.names(METHODS) if TASK in registry.load(METHODS, name).Options.TASKS]
 COLUMNS = (256, 288, 48)  # whole blocks of 256, of 32, of neither
 
 
 def faults(name: str, module: Any) -> list[str]:
-    """Return what is wrong with a method, and with what it decides about decoders of several widths."""
+    """Return what is wrong with a method, and with the types that it gives to decoders of several widths."""
     found = []
     words, tasks = get_args(module.Options.model_fields["method"].annotation), module.Options.TASKS
     if (*words, module.Options.SCHEME) != (name, name):
@@ -29,16 +30,21 @@ def faults(name: str, module: Any) -> list[str]:
         found.append("the docstring says where the method is from")
     if tasks != {TASK}:
         found.append("it serves decoders alone")
+    stores = frozenset().union(*(registry.load(FORMATS, word).Options.STORES for word in registry.names(FORMATS)))
+    if module.Options.SCHEME not in stores:
+        found.append("some format can store the scheme")
     options = module.Options(method=name)
     if json.loads(json.dumps(module.needs(options))) != module.needs(options) or not module.needs(options):
         found.append("what the result depends on is plain data")
     if not options.importance or options.overrides:
         found.append("importance is used and nothing overridden unless a recipe says so")
-    if module.Options.SCHEME not in SCHEMES:
-        return [*found, "the scheme has a mixture of types"]
-    for columns in COLUMNS:
-        found += _faults_in_types(options, columns)
-    return found
+    return [*found, *_faults_in_mixture(options)]
+
+
+def _faults_in_mixture(options: Any) -> list[str]:
+    if options.SCHEME not in SCHEMES:
+        return ["the scheme has a mixture of types"]
+    return [fault for columns in COLUMNS for fault in _faults_in_types(options, columns)]
 
 
 def _faults_in_types(options: Any, columns: int) -> list[str]:
@@ -111,7 +117,8 @@ def test_the_contract_rejects_a_broken_method(twin: Any) -> None:
 
 
 def test_the_contract_rejects_a_scheme_that_nothing_is_known_of() -> None:
-    assert "the scheme has a mixture of types" in faults("q4_k_m", broken(Options=Unknown))
+    found = faults("q4_k_m", broken(Options=Unknown))
+    assert {"some format can store the scheme", "the scheme has a mixture of types"} < {*found}
 
 
 @pytest.mark.parametrize(("broken_rule", "said"), [("Q4_K", "can be stored in its type"), ("Q2_2", "can be stored")])
