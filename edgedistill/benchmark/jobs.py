@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from edgedistill.benchmark.noise import Counters
 
+WORKER = "edgedistill.benchmark.worker"
 Batches = dict[str, list[list[str]]]  # workload -> batches of texts
 
 
@@ -16,6 +17,7 @@ class LatencyJob:
     """Load one model and time it on every workload."""
 
     KIND: ClassVar[str] = "latency"
+    WORKER: ClassVar[str] = WORKER
     runtime: str
     root: str
     file: str
@@ -32,6 +34,7 @@ class AnswersJob:
     """Load one model and write down what it says of every text of some splits."""
 
     KIND: ClassVar[str] = "answers"
+    WORKER: ClassVar[str] = WORKER
     runtime: str
     root: str
     file: str
@@ -39,9 +42,6 @@ class AnswersJob:
     workloads: Batches  # also answered in these very batches
     batch_size: int
     splits: dict[str, str]  # .json of a list of texts -> .npy of (rows, classes) float32
-
-
-Job = LatencyJob | AnswersJob
 
 
 @dataclass(frozen=True)

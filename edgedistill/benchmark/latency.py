@@ -1,16 +1,34 @@
 """What the rounds of one model add up to: latency, ratio to the teacher, memory, noise."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from edgedistill.benchmark.jobs import LatencyAnswer, Timing
+from edgedistill.benchmark.noise import Counters
 from edgedistill.results import Latency, Memory, Noise, Ratio, WorkloadResult
 from edgedistill.statistics import percentile_interval, percentile_supported
 
 SAMPLES_KEPT = 500
 
 Rounds = Sequence[LatencyAnswer]
+
+
+class Peaks(Protocol):
+    """What a process says of its memory."""
+
+    @property
+    def imported_bytes(self) -> int:
+        """Peak before the model was loaded."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Peak of all."""
+
+    @property
+    def memory_source(self) -> str:
+        """How they were read."""
 
 
 def latency_of(rounds_ns: Sequence[np.ndarray]) -> Latency:
@@ -78,7 +96,7 @@ def speedups(teacher: Rounds, subject: Rounds, part: Callable[[Timing], Sequence
     return {name: Ratio(median=float(np.median(r)), low=min(r), high=max(r)) for name, r in ratios.items()}
 
 
-def memory_of(rounds: Rounds) -> Memory:
+def memory_of(rounds: Sequence[Peaks]) -> Memory:
     """Return the peaks of the rounds' processes."""
     peaks = [answer.peak_bytes for answer in rounds]
     return Memory(
@@ -91,7 +109,12 @@ def memory_of(rounds: Rounds) -> Memory:
 
 def noise_of(rounds: Rounds, threads: int) -> Noise:
     """Return what else went on during all timed calls of all rounds, but for those with idle time between them."""
-    counted = [timing.noise for answer in rounds for timing in answer.workloads.values() if not timing.pause_s]
+    timings = [timing for answer in rounds for timing in answer.workloads.values() if not timing.pause_s]
+    return noise_over([timing.noise for timing in timings], threads)
+
+
+def noise_over(counted: Sequence[Counters], threads: int) -> Noise:
+    """Return what else went on while these were counted."""
     wall_s = sum(counters.wall_s for counters in counted)
     pressure_s = _total([counters.pressure_s for counters in counted])
     steal = _total([counters.steal_ticks for counters in counted])

@@ -6,15 +6,25 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
-from edgedistill.benchmark.jobs import Job
 from edgedistill.errors import StageError
 from edgedistill.provenance import PACKAGE
 
-COMMAND = (sys.executable, "-P", "-m", "edgedistill.benchmark.worker")
+COMMAND = (sys.executable, "-P", "-m")
 TIMEOUT_S = 3600.0
 LAST_LINES = 5
+
+
+class Job(Protocol):
+    """What a process is asked: a frozen dataclass of plain values."""
+
+    KIND: ClassVar[str]
+    WORKER: ClassVar[str]  # the module that does it
+
+    @property
+    def threads(self) -> int:
+        """Threads that the process may use."""
 
 
 def run(job: Job, what: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
@@ -28,10 +38,11 @@ def run(job: Job, what: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     Raises:
         StageError: the process failed, was killed, or took too long; the text has the end of what it said.
     """
-    text = json.dumps({"kind": job.KIND, **asdict(job)})
+    fields: Any = job
+    text = json.dumps({"kind": job.KIND, **asdict(fields)})
     try:
         done = subprocess.run(
-            COMMAND,
+            (*COMMAND, job.WORKER),
             input=text,
             capture_output=True,
             encoding="utf-8",

@@ -70,7 +70,7 @@ def reasons_of_place(target: Target, host: Target, threads: int) -> Iterator[str
 
 def disturbances_of(subject: Subject, threads: int) -> Iterator[str]:
     """Yield everything that makes one model's times doubtful."""
-    yield from (f"{subject.title}: {reason}" for reason in _noisy(subject.noise, threads))
+    yield from (f"{subject.title}: {reason}" for reason in noisy(subject.noise, threads))
     yield from (f"{subject.title}: {reason}" for reason in _apart(subject))
     for workload in subject.workloads:
         if workload.latency.p90_s is None:
@@ -93,25 +93,26 @@ def _apart(subject: Subject) -> Iterator[str]:
 
     A single odd round among many is not told here: it widens the range of the ratio, and does not move its median.
     """
-    odd = {
-        workload.workload: sum(_odd(p50_s, workload.round_p50_s) for p50_s in workload.round_p50_s)
+    counts = {
+        workload.workload: sum(odd(p50_s, workload.round_p50_s) for p50_s in workload.round_p50_s)
         for workload in subject.workloads
         if not workload.pause_s
     }
-    worst, rounds = max(odd, key=lambda name: odd[name]), len(subject.workloads[0].round_p50_s)
-    if odd[worst] > ODD_ROUNDS_LIMIT * rounds:
+    worst, rounds = max(counts, key=lambda name: counts[name]), len(subject.workloads[0].round_p50_s)
+    if counts[worst] > ODD_ROUNDS_LIMIT * rounds:
         yield (
-            f"{odd[worst]} of {rounds} rounds of {worst} were more than {ROUND_LIMIT:g} times as fast or as slow "
+            f"{counts[worst]} of {rounds} rounds of {worst} were more than {ROUND_LIMIT:g} times as fast or as slow "
             "as the middle one"
         )
 
 
-def _odd(p50_s: float, rounds_s: Sequence[float]) -> bool:
+def odd(p50_s: float, rounds_s: Sequence[float]) -> bool:
+    """Whether one round was far faster or slower than the middle one."""
     middle_s = float(np.median(rounds_s))
     return max(p50_s / middle_s, middle_s / p50_s) > ROUND_LIMIT
 
 
-def _noisy(noise: Noise, threads: int) -> Iterator[str]:
+def noisy(noise: Noise, threads: int) -> Iterator[str]:
     """Yield the gates that the noise record misses.
 
     With several threads a model may leave some of them idle, so only one CPU's worth of work is asked for.

@@ -76,7 +76,7 @@ def answers(job: AnswersJob) -> dict[str, Any]:
     return {"labels": list(model.labels), "logits": same_batches}
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Let Linux end this process when the one that asked is killed; a next build must not find it still writing."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
@@ -85,7 +85,7 @@ def _die_with_parent() -> None:
 
 def main() -> None:
     """Do the job on standard input."""
-    _die_with_parent()
+    die_with_parent()
     job = json.load(sys.stdin)
     kind = job.pop("kind")
     answer = asdict(latency(LatencyJob(**job))) if kind == LatencyJob.KIND else answers(AnswersJob(**job))

@@ -1,0 +1,1 @@
+"""Measuring language models: prefill, decode, memory, and what they say at each position."""

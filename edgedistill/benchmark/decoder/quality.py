@@ -1,0 +1,96 @@
+"""What every candidate says at every held-out position, through its own runtime, in a fresh process.
+
+A candidate whose process has ended is not asked again after an interruption: its `done.json` is written last.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgedistill.benchmark import process
+from edgedistill.benchmark.decoder.jobs import Passes, PositionsJob, SplitFiles, Tops
+from edgedistill.benchmark.decoder.rounds import load_of
+from edgedistill.benchmark.subjects import Candidate
+from edgedistill.decoder_values import DecoderSignals, DecoderStudent
+from edgedistill.files import clear, write_atomic
+from edgedistill.progress import bar
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one candidate said."""
+
+    positions: dict[str, np.ndarray]  # split -> (positions,) of POSITION
+    tops: Tops  # of the rows that are timed
+
+
+def files_of(signals: DecoderSignals, student: DecoderStudent, splits: Sequence[str]) -> dict[str, SplitFiles]:
+    """Return the files that a candidate is asked with, and held against; where it is to write is left open."""
+    return {
+        name: SplitFiles(
+            token_ids=str(signals.path(signals.splits[name].token_ids)),
+            offsets=str(signals.path(signals.splits[name].offsets)),
+            counts=str(signals.path(signals.splits[name].counts)),
+            teacher=str(signals.path(signals.reference[name])),
+            student=str(student.path(student.reference[name])),
+            positions="",
+        )
+        for name in splits
+    }
+
+
+def collect(
+    candidates: Sequence[Candidate],
+    splits: Mapping[str, SplitFiles],
+    passes: Passes,
+    vocabulary: int,
+    threads: int,
+    folder: Path,
+) -> dict[str, Answers]:
+    """Return every candidate's answers, asking those that `folder` has not got.
+
+    Args:
+        candidates: what to ask.
+        splits: the held-out splits' files.
+        passes: rows that are timed, to be answered too.
+        vocabulary: ids that the tokenizer knows.
+        threads: of the runtime.
+        folder: gets a folder for each candidate, with <split>.npy of POSITION.
+
+    Raises:
+        StageError: a process failed.
+    """
+    with bar("asking every artifact", len(candidates), "artifacts") as advance:
+        for candidate in candidates:
+            place = folder / candidate.name
+            if not (place / "done.json").exists():
+                _ask(candidate, splits, passes, vocabulary, threads, place)
+            advance(1)
+    return {candidate.name: _read(splits, folder / candidate.name) for candidate in candidates}
+
+
+def _ask(
+    candidate: Candidate,
+    splits: Mapping[str, SplitFiles],
+    passes: Passes,
+    vocabulary: int,
+    threads: int,
+    place: Path,
+) -> None:
+    clear(place)
+    longest = max(int(np.diff(np.load(files.offsets)).max()) for files in splits.values())
+    job = PositionsJob(
+        load=load_of(candidate, threads, max(longest, len(passes.rows[0]))),
+        passes=passes,
+        vocabulary=vocabulary,
+        splits={name: replace(files, positions=str(place / f"{name}.npy")) for name, files in splits.items()},
+    )
+    write_atomic(place / "done.json", json.dumps(process.run(job, candidate.title)) + "\n")
+
+
+def _read(splits: Mapping[str, SplitFiles], place: Path) -> Answers:
+    tops = Tops(**json.loads((place / "done.json").read_text(encoding="utf-8")))
+    return Answers({split: np.load(place / f"{split}.npy") for split in splits}, tops)

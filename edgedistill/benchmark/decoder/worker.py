@@ -1,0 +1,84 @@
+"""A fresh process that runs one language model: it reads a job, writes one line, and ends.
+
+While it measures speed and memory it imports one runtime, numpy and the standard library, as an app would have them.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from edgedistill.benchmark import memory, noise
+from edgedistill.benchmark.decoder import measure
+from edgedistill.benchmark.decoder.jobs import Load, PositionsJob, SpeedAnswer, SpeedJob, SplitFiles, Tops
+from edgedistill.benchmark.worker import die_with_parent
+from edgedistill.runtimes._decoder import LoadedDecoder
+
+
+def speed(job: SpeedJob) -> SpeedAnswer:
+    """Load, warm up and time the model; the peak is read before anything else is asked of it."""
+    import_module(f"edgedistill.runtimes.{job.load.runtime}").versions()  # imports its library
+    imported_bytes, _ = memory.peak()
+    begin = time.perf_counter()
+    decoder = _load(job.load)
+    load_s = time.perf_counter() - begin
+    measure.warm_up(decoder, job.passes)
+    before = noise.read()
+    samples = measure.measure(decoder, job.passes, job.calls, job.seconds)
+    counted = noise.read().since(before)
+    peak_bytes, source = memory.peak()
+    return SpeedAnswer(
+        load_s=load_s,
+        imported_bytes=imported_bytes,
+        peak_bytes=peak_bytes,
+        memory_source=source,
+        threads=decoder.threads,
+        kv_cache_bytes=decoder.kv_cache_bytes(len(job.passes.rows[0])),
+        encode_ns=samples.encode_ns.tolist(),
+        prefill_ns=samples.prefill_ns.tolist(),
+        step_ns=samples.step_ns.tolist(),
+        tops=samples.tops,
+        noise=counted,
+    )
+
+
+def positions(job: PositionsJob) -> Tops:
+    """Write what the model says at every position of every split; return what it says of the timed rows."""
+    decoder = _load(job.load)
+    for files in job.splits.values():
+        _write_positions(decoder, files, job.vocabulary)
+    return measure.answer(decoder, job.passes)
+
+
+def _write_positions(decoder: LoadedDecoder, files: SplitFiles, vocabulary: int) -> None:
+    from edgedistill.training.counted_rows import mapped
+    from edgedistill.training.positions import positions_of
+
+    rows = mapped(Path(files.token_ids), Path(files.offsets), Path(files.counts))
+    teacher, student = (np.load(file, mmap_mode="r") if file else None for file in (files.teacher, files.student))
+    np.save(files.positions, positions_of(decoder.logits, rows, vocabulary, teacher=teacher, student=student))
+
+
+def _load(load: Load) -> LoadedDecoder:
+    runtime = import_module(f"edgedistill.runtimes.{load.runtime}")
+    decoder: LoadedDecoder = runtime.load(
+        Path(load.root), load.file, threads=load.threads, context_tokens=load.context_tokens
+    )
+    return decoder
+
+
+def main() -> None:
+    """Do the job on standard input."""
+    die_with_parent()
+    job = json.load(sys.stdin)
+    kind = job.pop("kind")
+    answer = speed(SpeedJob.read(job)) if kind == SpeedJob.KIND else positions(PositionsJob.read(job))
+    sys.stdout.write(f"\n{json.dumps(asdict(answer))}\n")
+
+
+if __name__ == "__main__":
+    main()
