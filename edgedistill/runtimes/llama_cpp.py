@@ -7,10 +7,10 @@ Source: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
 """
 
 import ctypes
-import logging
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from edgedistill.runtimes._decoder import check_context, check_readable
 
 SERVES = frozenset({"decoder"})
 ROWS_AT_ONCE = 512  # llama.cpp's own micro-batch: so many logits are in its memory, however long the row
-LONGEST_VALUE_BYTES = 1 << 20  # of a text in the file's metadata, such as a chat template
+LOG_LEVEL_ERROR = 4  # ggml.h
 
 
 class GgufModel:
@@ -74,7 +74,7 @@ class GgufModel:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, names of special tokens included; bytes that are no character become U+FFFD."""
-        given = (self._lib.llama_token * len(ids))(*ids)
+        given = (self._lib.llama_token * len(ids))(*map(int, ids))
         room = 16 * len(ids) + 16
         text = ctypes.create_string_buffer(room)
         count = self._lib.llama_detokenize(self._vocab, given, len(ids), text, room, False, True)
@@ -111,13 +111,15 @@ class GgufModel:
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Return the ids of a conversation, put together by the file's own template."""
-        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+        from llama_cpp import llama_chat_format
 
+        formatter: Any = llama_chat_format.Jinja2ChatFormatter
         template = self._said("tokenizer.chat_template")
         if not template:
             raise ModelError("this GGUF file has no chat template (tokenizer.chat_template); give it a plain prompt")
         names = [self._name_of(find(self._vocab)) for find in (self._lib.llama_vocab_eos, self._lib.llama_vocab_bos)]
-        return self.encode(Jinja2ChatFormatter(template, *names)(messages=list(messages)).prompt, special=True)
+        said: str = formatter(template, *names)(messages=list(messages)).prompt
+        return self.encode(said, special=True)
 
     def kv_cache_bytes(self, tokens: int) -> int:
         """Return the bytes that keys and values of so many tokens take: float16, or float32 where exact."""
@@ -133,7 +135,7 @@ class GgufModel:
         batch, count = self._batch, len(ids)
         batch.n_tokens = count
         for i, token in enumerate(ids):
-            batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, self._read + i, 1
+            batch.token[i], batch.pos[i], batch.n_seq_id[i] = int(token), self._read + i, 1
             batch.seq_id[i][0] = 0
             batch.logits[i] = i >= count - wanted
         failed = self._lib.llama_decode(self._context, batch)
@@ -144,16 +146,22 @@ class GgufModel:
 
     def _said(self, key: str) -> str:
         """Return what the file's metadata says; empty where it says nothing."""
-        text = ctypes.create_string_buffer(LONGEST_VALUE_BYTES)
+        text = ctypes.create_string_buffer(64)
         count = self._lib.llama_model_meta_val_str(self._model, key.encode("ascii"), text, len(text))
+        if count >= len(text):  # cut
+            text = ctypes.create_string_buffer(count + 1)
+            self._lib.llama_model_meta_val_str(self._model, key.encode("ascii"), text, len(text))
         return text.value.decode("utf-8") if count >= 0 else ""
 
     def _name_of(self, token: int) -> str:
         return "" if token < 0 else self._lib.llama_vocab_get_text(self._vocab, token).decode("utf-8")
 
 
+@cache
 def _library() -> Any:
     """Return the bindings, quiet but for errors.
+
+    Their own way to be quiet takes warnings for errors, and errors for what may be left out.
 
     Raises:
         ModelError: they are not installed.
@@ -162,9 +170,20 @@ def _library() -> Any:
         import llama_cpp
     except ImportError as error:
         raise ModelError(f"llama.cpp's bindings are missing ({error}); run: pip install 'edgedistill[gguf]'") from None
-    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
+    llama_cpp.llama_log_set(_tell_errors(llama_cpp), None)
     llama_cpp.llama_backend_init()
     return llama_cpp
+
+
+@cache  # a callback that is let go of would be called where nothing is
+def _tell_errors(lib: Any) -> Any:
+    """Return a function, for C to call, that writes error messages to the standard error stream."""
+
+    def tell(level: int, text: bytes, _user_data: Any) -> None:
+        if level == LOG_LEVEL_ERROR:
+            sys.stderr.write(text.decode("utf-8", errors="replace"))
+
+    return lib.llama_log_callback(tell)
 
 
 def _load(lib: Any, file: Path) -> Any:
