@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.report import units
-from edgedistill.results import BenchmarkResult, BudgetLine, Subject
+from edgedistill.report.units import significant, size
+from edgedistill.results import BenchmarkResult, BudgetLine, Subject, Validity
 
 if TYPE_CHECKING:
     from edgedistill.doctor import Finding
@@ -52,6 +54,11 @@ def anatomy_table(models: Iterable["Anatomy"]) -> Table:
     return table
 
 
+def table_of(benchmark: BenchmarkResult | DecoderBenchmark) -> Table:
+    """Return the first numbers of either kind of model."""
+    return results_table(benchmark) if isinstance(benchmark, BenchmarkResult) else decoders_table(benchmark)
+
+
 def results_table(benchmark: BenchmarkResult) -> Table:
     """Return the few numbers a person wants first, of single short texts; the report has the others."""
     table = _table(
@@ -62,9 +69,35 @@ def results_table(benchmark: BenchmarkResult) -> Table:
     for subject in benchmark.subjects:
         _add(table, *_result(subject, teacher))
     if not benchmark.validity.valid:
-        first, more = benchmark.validity.reasons[:REASONS_SHOWN], len(benchmark.validity.reasons) - REASONS_SHOWN
-        rest = f"; and {more} more reason{'s' if more > 1 else ''}, all of them in the report" if more > 0 else ""
-        table.caption = Text(f"not valid: {'; '.join(first)}{rest}", "yellow")
+        table.caption = _not_valid(benchmark.validity)
+    return table
+
+
+def _not_valid(validity: Validity) -> Text:
+    first, more = validity.reasons[:REASONS_SHOWN], len(validity.reasons) - REASONS_SHOWN
+    rest = f"; and {more} more reason{'s' if more > 1 else ''}, all of them in the report" if more > 0 else ""
+    return Text(f"not valid: {'; '.join(first)}{rest}", "yellow")
+
+
+def decoders_table(benchmark: DecoderBenchmark) -> Table:
+    """Return the few numbers a person wants first of language models; the report has the others."""
+    table = _table(
+        "model", "file", "prompt", "decode", "speed-up", "peak memory", "perplexity", "from teacher",
+        title="results: tokens a second; speed-up of decoding; from teacher: KL in nats, same likeliest token",
+    )  # fmt: skip
+    teacher = next(subject for subject in benchmark.subjects if subject.role == "teacher")
+    for subject in benchmark.subjects:
+        quality, own = subject.quality.get("test"), subject is teacher
+        apart = "-"
+        if quality is not None and quality.kl_teacher is not None and quality.agreement_teacher is not None:
+            apart = f"{quality.kl_teacher.value:.2g}, {quality.agreement_teacher.value:.1%}"
+        _add(
+            table, subject.title, size(subject.model_bytes), significant(subject.prefill.tokens_per_s),
+            significant(subject.decode.tokens_per_s), "-" if own else f"{subject.speedup.decode.median:.2g}x",
+            size(subject.memory.peak_median_bytes), "-" if quality is None else f"{quality.perplexity.value:.4g}", apart,
+        )  # fmt: skip
+    if not benchmark.validity.valid:
+        table.caption = _not_valid(benchmark.validity)
     return table
 
 
@@ -85,11 +118,14 @@ def show_end(console: Console, folder: Path) -> None:
         folder: the run folder; what is printed is read from its report.json.
     """
     said = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    benchmark = BenchmarkResult.model_validate(said["values"]["benchmark"]["value"])
+    measured = said["values"]["benchmark"]["value"]
     console.print()
     console.print(_verdict(said["verdict"]).append(f"  {said['sentence']}", "not bold default"))
     console.print()
-    console.print(results_table(benchmark))
+    if "metric_name" in measured:
+        console.print(results_table(BenchmarkResult.model_validate(measured)))
+    else:
+        console.print(decoders_table(DecoderBenchmark.model_validate(measured)))
     console.print()
     for line in (BudgetLine.model_validate(line) for line in said["budget"]):
         console.print(_verdict(line.verdict).append(f"  {_promise(line)}", "not bold default"))
