@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgedistill import decoder_planning
 from edgedistill.distill.mixture import mixtures
 from edgedistill.files import size_of
 from edgedistill.models import student
@@ -98,6 +99,8 @@ def guesses(recipe: Recipe, base: Path, models: tuple[Anatomy, ...]) -> dict[str
     held_out = (said.validation, said.calibration, said.test, *said.challenge.values())
     labelled, taught = _bytes_of(base, said.train), _bytes_of(base, said.train, said.unlabelled)
     data = taught + _bytes_of(base, *held_out)
+    if recipe.task.GOLD_IN_TEXT:
+        return decoder_planning.guesses(recipe, data, taught, models)
     tokens, rows = data / BYTES_PER_TOKEN, data / BYTES_PER_TEXT
     fit, augment, search = getattr(recipe.teacher, "fit", None), recipe.distill.augment, recipe.distill.search
     reading = tokens * teacher.flops_per_token / FLOPS_PER_S

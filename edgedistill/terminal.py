@@ -94,7 +94,8 @@ def decoders_table(benchmark: DecoderBenchmark) -> Table:
         _add(
             table, subject.title, size(subject.model_bytes), significant(subject.prefill.tokens_per_s),
             significant(subject.decode.tokens_per_s), "-" if own else f"{subject.speedup.decode.median:.2g}x",
-            size(subject.memory.peak_median_bytes), "-" if quality is None else f"{quality.perplexity.value:.4g}", apart,
+            size(subject.memory.peak_median_bytes), "-" if quality is None else f"{quality.perplexity.value:.4g}",
+            apart,
         )  # fmt: skip
     if not benchmark.validity.valid:
         table.caption = _not_valid(benchmark.validity)

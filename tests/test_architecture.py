@@ -50,7 +50,7 @@ LAYERS = (  # a module imports from its own layer and from those above it in thi
     {"export"},  # reads how quantize stored the numbers
     {"benchmark"},
     {"report"},
-    {"planning", "publish", "predict", "doctor", "glance", "starter", "surroundings"},
+    {"planning", "publish", "predict", "doctor", "glance", "starter", "surroundings", "decoder_planning"},
     {"stages"},
     {"building"},
     {"encoder_pipeline", "decoder_pipeline"},

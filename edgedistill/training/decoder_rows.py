@@ -54,7 +54,7 @@ class DecoderRows:
 
 def document_rows(tokenizer: Any, text: str, length: int) -> Iterator[Row]:
     """Yield windows of at most `length` tokens, one after another; what a tokenizer puts before a text stands first."""
-    ids = tokenizer(text)["input_ids"]
+    ids = tokenizer(text, verbose=False)["input_ids"]  # longer than the model reads: it is cut right here
     for start in range(0, len(ids), length):
         window = ids[start : start + length]
         if len(window) > 1:

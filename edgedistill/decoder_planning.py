@@ -1,0 +1,56 @@
+"""What a build of a language model would cost: rough times and sizes of its stages, guessed from multiplications."""
+
+from typing import Any
+
+from edgedistill.models.anatomy import Anatomy
+from edgedistill.recipe import Recipe
+
+FLOPS_PER_S = 4e10  # what two ordinary cores reach on matrices of this size
+ENCODED_WEIGHTS_PER_S = 2e6  # of ggml's encoder, on one core
+BYTES_PER_TOKEN = 5
+SMALL_S, BENCHMARK_S = 10.0, 180.0
+
+
+def guesses(
+    recipe: Recipe, data_bytes: int, train_bytes: int, models: tuple[Anatomy, ...]
+) -> dict[str, tuple[float, int]]:
+    """Return rough seconds and bytes by stage name, for a machine of two cores.
+
+    Args:
+        data_bytes: of all files.
+        train_bytes: of those that train comes from.
+        models: teacher and student.
+    """
+    teacher, made = models
+    task: Any = recipe.task
+    fit = getattr(recipe.teacher, "fit", None)
+    train = min(train_bytes / BYTES_PER_TOKEN, task.train_tokens or float("inf"))
+    judged = task.judged_positions * (2 + len(recipe.data.challenge))  # validation, test, and other domains
+    vocabulary = teacher.vocab_size
+
+    def seconds(model: Anatomy, tokens: float, passes: int = 1) -> float:
+        return passes * tokens * model.flops_per_token / FLOPS_PER_S
+
+    learning = seconds(made, train, 3 * recipe.distill.epochs) + seconds(made, judged)
+    seeds = recipe.distill.seeds
+    cached = {"sampled": 70, "top_k": 6 * task.cache.k, "dense": 2 * vocabulary}[task.cache.way]
+    found = {
+        "corpus": (SMALL_S, data_bytes),
+        "teacher": (
+            SMALL_S + (seconds(teacher, train, 3 * fit.epochs) if fit else 0), teacher.weights_bytes * (2 if fit else 1)
+        ),
+        "signals": (SMALL_S + seconds(teacher, train + judged), round(cached * train + 2 * vocabulary * judged)),
+        "student": (SMALL_S + learning, made.weights_bytes + 2 * vocabulary * judged),
+        "controls": (SMALL_S + seeds * learning + (seeds - 1) * learning, round(24 * judged)),
+        "benchmark": (
+            BENCHMARK_S + seconds(teacher, judged) + (1 + len(recipe.quantize)) * seconds(made, judged), 24 * judged
+        ),
+        "report": (SMALL_S, 10**6),
+    }  # fmt: skip
+    for options in recipe.quantize:
+        encoding = SMALL_S + made.parameters / ENCODED_WEIGHTS_PER_S + seconds(made, judged)
+        found[f"quantize-{options.method}"] = (encoding, made.weights_bytes // 6)
+    for layout in recipe.export:
+        size = teacher.weights_bytes // 2 + made.weights_bytes * (6 + len(recipe.quantize)) // 6
+        found[f"export-{layout.format}"] = (3 * SMALL_S, size)
+    return found
