@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.building import VERBS, Building, Outcome
+from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.decoder_values import DecoderControls, DecoderSignals, DecoderStudent, GgmlModel
+from edgedistill.results import Report
 
 
 class OfDecoder(Building):
@@ -62,3 +64,11 @@ class OfDecoder(Building):
             options.method: self.once(f"quantize-{options.method}", make(options), GgmlModel)
             for options in self.recipe.quantize
         }
+
+    def _report(self, made: dict[str, Any], measured: DecoderBenchmark) -> Outcome:
+        def report(folder: Path) -> Report:
+            from edgedistill.report.decoder.stage import report
+
+            return report(self.recipe, **made, benchmark=measured, folder=folder)
+
+        return self.concluded(self.once("report", report, Report), made, measured)

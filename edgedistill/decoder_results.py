@@ -5,7 +5,17 @@ from typing import Literal
 from pydantic import Field
 
 from edgedistill.decoder_values import DecoderQuality
-from edgedistill.results import Environment, Latency, Memory, Noise, Ratio, Step, Validity
+from edgedistill.results import (
+    Comparison,
+    Environment,
+    Latency,
+    Memory,
+    Noise,
+    Ratio,
+    SeedResult,
+    Step,
+    Validity,
+)
 from edgedistill.values import Sha256, StageValue, Value
 
 
@@ -76,6 +86,9 @@ class DecoderSubject(Value):
     speedup_float: DecoderSpeedup | None = Field(
         None, description="Over the float student in the same format; None for itself and where there is none."
     )
+    speedup_exported: DecoderSpeedup | None = Field(
+        None, description="Over the teacher in the same format; None for itself and where there is none."
+    )
     quality: dict[str, DecoderQuality] = Field(description="By split; empty for the exported teacher.")
     flips: dict[str, int] = Field(description="split -> positions with another likeliest token than the float student.")
     worst_flips: dict[str, tuple[Flip, ...]] = Field(description="Where the float student was surest, first.")
@@ -90,6 +103,12 @@ class DecoderBenchmark(StageValue):
     rounds: int
     subjects: tuple[DecoderSubject, ...]
     waterfall: tuple[Step, ...] = Field(description="Of the mean loss in nats a token: above zero is worse.")
+    controls: tuple[Comparison, ...] = Field(
+        (), description="Differences of the mean loss in nats a token: below zero the student is better."
+    )
+    seeds: tuple[SeedResult, ...] = Field(
+        (), description="Every seed, the shipped student's first; quality is the perplexity, differences are nats."
+    )
     student_quality: dict[str, DecoderQuality] = Field(description="The float student in PyTorch, before export.")
     simulated_quality: dict[str, dict[str, DecoderQuality]] = Field(description="method -> split, before export.")
     environment: Environment
