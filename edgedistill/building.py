@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 from edgedistill import planning, registry
 from edgedistill.decoder_results import DecoderBenchmark
+from edgedistill.errors import GateError, StageError
 from edgedistill.progress import say
+from edgedistill.publish import publish
 from edgedistill.recipe import Recipe
 from edgedistill.results import BenchmarkResult, Report
 from edgedistill.run import Run
@@ -17,6 +19,7 @@ from edgedistill.stages import Stage, stages
 from edgedistill.values import Corpus, StageValue, Teacher
 
 V = TypeVar("V", bound=StageValue)
+_MISSES = {"FAIL": "misses", "INCONCLUSIVE": "does not prove"}
 VERBS = ("distill", "quantize", "export", "bench", "report")
 
 
@@ -68,3 +71,27 @@ class Building(ABC):
         self.named = stages(recipe, base, self.run)  # now that the corpus is known
         teacher = self.once("teacher", lambda folder: kind.prepare(recipe.teacher, task, corpus, base, folder), Teacher)
         return corpus, teacher
+
+    def concluded(
+        self, written: Report, made: Mapping[str, Any], measured: BenchmarkResult | DecoderBenchmark
+    ) -> Outcome:
+        """Put report and artifacts where people look for them, and return what the build made.
+
+        Raises:
+            StageError: another thing was measured than the one that ships.
+            GateError: a promise is broken, or where the build is strict, not proven.
+        """
+        missed = [line for line in written.budget if line.verdict == "FAIL"]
+        missed += [line for line in written.budget if self.strict and line.verdict == "INCONCLUSIVE"]
+        failed = written.verdict == "FAIL" or bool(self.strict and missed)
+        publish(self.recipe, self.run.root, written, made, measured, promote=not failed and not measured.validity.wrong)
+        if measured.validity.wrong:
+            raise StageError(f"nothing was promoted, another thing was measured: {'; '.join(measured.validity.wrong)}")
+        if failed:
+            told = [
+                f"{one.subject} {_MISSES[one.verdict]} {one.key}: {one.measured}, promised {one.promise}"
+                for one in missed
+            ]
+            place = self.run.root / "artifacts"
+            raise GateError(f"{'; '.join(told)}; nothing was promoted to {place}, the report says why")
+        return Outcome(self.run.root, written, measured)

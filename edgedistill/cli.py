@@ -175,7 +175,7 @@ def _build(recipe: "Recipe", base: Path, out: Path, console: "Console", until: s
     if outcome.report is not None:
         terminal.show_end(console, outcome.folder)
     elif outcome.benchmark is not None:
-        console.print(terminal.table_of(outcome.benchmark))
+        console.print(terminal.results_table(outcome.benchmark))
     else:
         console.print(f"{until}: finished, in {outcome.folder}", soft_wrap=True, highlight=False, markup=False)
 

@@ -10,6 +10,7 @@ from typing import Any
 from edgedistill.building import VERBS, Building, Outcome
 from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.decoder_values import DecoderArtifact, DecoderControls, DecoderSignals, DecoderStudent, GgmlModel
+from edgedistill.results import Report
 from edgedistill.stages import recipe_sha256
 
 
@@ -29,7 +30,9 @@ class OfDecoder(Building):
         if last == VERBS.index("export"):
             return Outcome(self.run.root, None, None)
         measured = self._benchmark(made)
-        return Outcome(self.run.root, None, measured)
+        if last == VERBS.index("bench"):
+            return Outcome(self.run.root, None, measured)
+        return self._report(made, measured)
 
     def _distill(self) -> dict[str, Any]:
         recipe = self.recipe
@@ -99,3 +102,11 @@ class OfDecoder(Building):
             return benchmark(self.recipe.benchmark, **{name: made[name] for name in names}, folder=folder)
 
         return self.once("benchmark", benchmark, DecoderBenchmark)
+
+    def _report(self, made: dict[str, Any], measured: DecoderBenchmark) -> Outcome:
+        def report(folder: Path) -> Report:
+            from edgedistill.report.decoder.stage import report
+
+            return report(self.recipe, **made, benchmark=measured, folder=folder)
+
+        return self.concluded(self.once("report", report, Report), made, measured)

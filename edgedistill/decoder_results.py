@@ -5,8 +5,18 @@ from typing import Literal
 from pydantic import Field
 
 from edgedistill.decoder_values import DecoderQuality
-from edgedistill.results import Environment, Latency, Memory, Noise, Ratio, Validity
-from edgedistill.values import Metric, Sha256, StageValue, Value
+from edgedistill.results import (
+    Comparison,
+    Environment,
+    Latency,
+    Memory,
+    Noise,
+    Ratio,
+    SeedResult,
+    Step,
+    Validity,
+)
+from edgedistill.values import Sha256, StageValue, Value
 
 
 class Prefill(Value):
@@ -76,44 +86,14 @@ class DecoderSubject(Value):
     speedup_float: DecoderSpeedup | None = Field(
         None, description="Over the float student in the same format; None for itself and where there is none."
     )
+    speedup_exported: DecoderSpeedup | None = Field(
+        None, description="Over the teacher in the same format; None for itself and where there is none."
+    )
     quality: dict[str, DecoderQuality] = Field(description="By split, through its own runtime.")
     flips: dict[str, int] = Field(description="split -> positions with another likeliest token than the float student.")
     worst_flips: dict[str, tuple[Flip, ...]] = Field(description="Where the float student was surest, first.")
     noise: Noise
     outputs_checked: bool = Field(description="The timed passes said what the quality run said.")
-
-
-class LossStep(Value):
-    """One bar of the waterfall: what going from one model to the next lost."""
-
-    before: str
-    after: str
-    stage: Literal["distill", "export", "quantize"]
-    artifact: str | None
-    differences: dict[str, Metric] = Field(
-        description="split -> mean loss after minus before, nats a token, paired; above zero is worse."
-    )
-
-
-class LossComparison(Value):
-    """The float student against a control, at the same positions."""
-
-    control: str
-    title: str
-    quality: dict[str, DecoderQuality] = Field(description="The control's own.")
-    differences: dict[str, Metric] = Field(
-        description="split -> the student's mean loss minus the control's, nats a token, paired; below zero is better."
-    )
-
-
-class LossSeed(Value):
-    """Student and control trained with one seed."""
-
-    seed: int
-    quality: dict[str, DecoderQuality] = Field(description="The student's own.")
-    differences: dict[str, Metric] = Field(
-        description="split -> the student's mean loss minus that of the same student without the teacher, nats a token."
-    )
 
 
 class DecoderBenchmark(StageValue):
@@ -122,9 +102,15 @@ class DecoderBenchmark(StageValue):
     splits: tuple[str, ...]
     rounds: int
     subjects: tuple[DecoderSubject, ...]
-    waterfall: tuple[LossStep, ...]
-    controls: tuple[LossComparison, ...] = Field((), description="Empty where the recipe switched them off.")
-    seeds: tuple[LossSeed, ...] = Field((), description="The shipped student's first; empty where only one ran.")
+    waterfall: tuple[Step, ...] = Field(
+        description="Of the mean loss in nats a token, above zero is worse; its mean is over all splits' positions."
+    )
+    controls: tuple[Comparison, ...] = Field(
+        (), description="Differences of the mean loss in nats a token: below zero the student is better."
+    )
+    seeds: tuple[SeedResult, ...] = Field(
+        (), description="Every seed, the shipped student's first; quality is the perplexity, differences are nats."
+    )
     student_quality: dict[str, DecoderQuality] = Field(description="The float student in PyTorch, before export.")
     simulated_quality: dict[str, dict[str, DecoderQuality]] = Field(description="method -> split, before export.")
     environment: Environment

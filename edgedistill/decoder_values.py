@@ -60,6 +60,11 @@ class DecoderQuality(Value):
     kl_student: Metric | None = Field(description="From the float student; None where there is none to compare with.")
     kl_student_p99: float | None
     agreement_student: Metric | None
+    retained: Metric | None = Field(
+        None,
+        description="Its accuracy over the teacher's, same positions, paired; None for the teacher, or where the "
+        "teacher is so rarely right that the ratio has no interval.",
+    )
     exact_match: Metric | None = Field(None, description="Answers equal to the gold one; None for documents.")
 
 

@@ -9,14 +9,10 @@ from typing import Any
 
 from edgedistill.building import VERBS, Building, Outcome
 from edgedistill.distill.mixture import with_best
-from edgedistill.errors import GateError, StageError
-from edgedistill.publish import publish
 from edgedistill.results import BenchmarkResult, Report
 from edgedistill.stages import recipe_sha256
 from edgedistill.student_values import Search, Tokens
 from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher
-
-_MISSES = {"FAIL": "misses", "INCONCLUSIVE": "does not prove"}
 
 
 class OfEncoder(Building):
@@ -157,18 +153,4 @@ class OfEncoder(Building):
 
             return report(self.recipe, **made, benchmark=measured, folder=folder)
 
-        written = self.once("report", report, Report)
-        missed = [line for line in written.budget if line.verdict == "FAIL"]
-        missed += [line for line in written.budget if self.strict and line.verdict == "INCONCLUSIVE"]
-        failed = written.verdict == "FAIL" or bool(self.strict and missed)
-        publish(self.recipe, self.run.root, written, made, measured, promote=not failed and not measured.validity.wrong)
-        if measured.validity.wrong:
-            raise StageError(f"nothing was promoted, another thing was measured: {'; '.join(measured.validity.wrong)}")
-        if failed:
-            told = [
-                f"{one.subject} {_MISSES[one.verdict]} {one.key}: {one.measured}, promised {one.promise}"
-                for one in missed
-            ]
-            place = self.run.root / "artifacts"
-            raise GateError(f"{'; '.join(told)}; nothing was promoted to {place}, the report says why")
-        return Outcome(self.run.root, written, measured)
+        return self.concluded(self.once("report", report, Report), made, measured)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.errors import FolderNotOurs
 from edgedistill.files import clear, files_in, read_sums, sha256_of, write_atomic, write_changed
 from edgedistill.progress import say
@@ -20,10 +21,17 @@ from edgedistill.recipe import Recipe
 from edgedistill.results import BenchmarkResult, Report
 
 SUMS = "SHA256SUMS"
+MODELS = (".onnx", ".gguf")
 
 
 def publish(
-    recipe: Recipe, root: Path, report: Report, made: Mapping[str, Any], measured: BenchmarkResult, *, promote: bool
+    recipe: Recipe,
+    root: Path,
+    report: Report,
+    made: Mapping[str, Any],
+    measured: BenchmarkResult | DecoderBenchmark,
+    *,
+    promote: bool,
 ) -> None:
     """Copy the report to the run folder, and if they may be promoted, the artifacts to `artifacts/`."""
     for relative in (report.markdown, report.html, report.data):
@@ -88,18 +96,24 @@ def _replace_ours(target: Path, draft: Path) -> None:
         raise FolderNotOurs(
             f"{target / theirs[0]} was added or changed after promotion; move it away, or give the recipe a new version"
         )
-    if any(name.endswith(".onnx") and new.get(name) != digest for name, digest in promoted.items()):
+    if any(name.endswith(MODELS) and new.get(name) != digest for name, digest in promoted.items()):
         say(f"another model was promoted as {target.name} before; it is in artifacts.withdrawn/ now")
         _withdraw(target)
     else:
         shutil.rmtree(target)
 
 
-def _add_card(folder: Path, recipe: Recipe, made: Mapping[str, Any], artifact: Any, measured: BenchmarkResult) -> None:
-    from edgedistill.report.card import model_card
+def _add_card(
+    folder: Path, recipe: Recipe, made: Mapping[str, Any], artifact: Any, measured: BenchmarkResult | DecoderBenchmark
+) -> None:
+    card: str
+    given = {name: made[name] for name in ("corpus", "teacher", "student", "quantized")}
+    if isinstance(measured, DecoderBenchmark):
+        from edgedistill.report.decoder.card import model_card as decoder_card
 
-    card = model_card(
-        recipe, corpus=made["corpus"], teacher=made["teacher"], student=made["student"],
-        quantized=made["quantized"], artifact=artifact, benchmark=measured,
-    )  # fmt: skip
+        card = decoder_card(recipe, **given, signals=made["signals"], artifact=artifact, benchmark=measured)
+    else:
+        from edgedistill.report.card import model_card
+
+        card = model_card(recipe, **given, artifact=artifact, benchmark=measured)
     write_atomic(folder / "README.md", card)

@@ -240,8 +240,17 @@ class BudgetOptions(Section):
     """What the release promises; each line is held against every quantized artifact."""
 
     min_retained_quality: float | None = Field(
-        None, gt=0, le=1.5, examples=[0.95], description="On the test split, artifact over teacher."
+        None,
+        gt=0,
+        le=1.5,
+        examples=[0.95],
+        description="On the test split, artifact over teacher; of a language model, its next-token accuracy.",
     )
-    max_p90_latency_s: float | None = Field(None, gt=0, description="Batch 1, short texts, tokenizer included.")
+    max_p90_latency_s: float | None = Field(
+        None,
+        gt=0,
+        description="Batch 1, short texts, tokenizer included; of a language model, up to the first token after a "
+        "prompt.",
+    )
     max_peak_memory_bytes: Bytes | None = Field(None, description="Peak of a process that runs the artifact.")
     max_file_bytes: Bytes | None = Field(None, examples=["10 MB"], description="Size of the model file.")

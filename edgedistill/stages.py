@@ -122,7 +122,7 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         benchmark=recipe.benchmark, versions={**trainers, **versions("onnxruntime")}, machine=[_cpu.name(), host()],
     )  # fmt: skip
     add(
-        "report", "report", ("report", "results.py"), ("benchmark",),
+        "report", "report", ("report", "results.py", "decoder_results.py"), ("benchmark",),
         budget=recipe.budget, versions=versions("jinja2", "matplotlib", "huggingface_hub"),
     )  # fmt: skip
     return made

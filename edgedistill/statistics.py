@@ -98,6 +98,26 @@ def mean_over_rows(sums: np.ndarray, counts: np.ndarray, hidden: float = 0.0) ->
     return _metric(float(sums.sum() / n), drawn, n, hidden)
 
 
+def retained_over_rows(sums: np.ndarray, others: np.ndarray, counts: np.ndarray) -> Metric | None:
+    """Return the sum over all rows of one model over another's; its interval is over rows, which are drawn whole.
+
+    1 exactly when every row has the same of both. None where a resample can hold none of the other's.
+
+    Args:
+        sums: (rows,) float; right answers of each row's positions.
+        others: (rows,) float; the other model's.
+        counts: (rows,) int; positions of each row, at least one in all.
+    """
+    drawn = np.concatenate(
+        [np.stack([each[rows].sum(axis=1) for each in (sums, others)]) for rows in _rows_drawn(counts)], axis=1
+    )
+    if not drawn[1].all():
+        return None
+    value = float(sums.sum() / others.sum())
+    hidden = value * unseen(int((counts > 0).sum()))
+    return _metric(value, drawn[0] / drawn[1], int(counts.sum()), hidden)
+
+
 def _rows_drawn(counts: np.ndarray) -> Iterator[np.ndarray]:
     """Yield RESAMPLES draws of as many rows as have positions, some draws at a time: (draws, rows) int."""
     random, filled = np.random.default_rng(SEED), np.flatnonzero(counts)

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.report import units
-from edgedistill.report.units import significant, size
-from edgedistill.results import BenchmarkResult, BudgetLine, Subject, Validity
+from edgedistill.results import BenchmarkResult, BudgetLine, Subject
 
 if TYPE_CHECKING:
     from edgedistill.doctor import Finding
@@ -54,13 +54,18 @@ def anatomy_table(models: Iterable["Anatomy"]) -> Table:
     return table
 
 
-def table_of(benchmark: BenchmarkResult | DecoderBenchmark) -> Table:
-    """Return the first numbers of either kind of model."""
-    return results_table(benchmark) if isinstance(benchmark, BenchmarkResult) else decoders_table(benchmark)
+def results_table(benchmark: BenchmarkResult | DecoderBenchmark) -> Table:
+    """Return the few numbers a person wants first; the report has the others."""
+    table = _spoken(benchmark) if isinstance(benchmark, DecoderBenchmark) else _answered(benchmark)
+    if not benchmark.validity.valid:
+        first, more = benchmark.validity.reasons[:REASONS_SHOWN], len(benchmark.validity.reasons) - REASONS_SHOWN
+        rest = f"; and {more} more reason{'s' if more > 1 else ''}, all of them in the report" if more > 0 else ""
+        table.caption = Text(f"not valid: {'; '.join(first)}{rest}", "yellow")
+    return table
 
 
-def results_table(benchmark: BenchmarkResult) -> Table:
-    """Return the few numbers a person wants first, of single short texts; the report has the others."""
+def _answered(benchmark: BenchmarkResult) -> Table:
+    """Return what was measured of single short texts."""
     table = _table(
         "model", "file", "p50 (spaced)", "speed-up", "peak memory", "test", "retained",
         title="results: one short text, calls back to back; spaced: idle time before each",
@@ -68,37 +73,27 @@ def results_table(benchmark: BenchmarkResult) -> Table:
     teacher = next(subject for subject in benchmark.subjects if subject.role == "teacher")
     for subject in benchmark.subjects:
         _add(table, *_result(subject, teacher))
-    if not benchmark.validity.valid:
-        table.caption = _not_valid(benchmark.validity)
     return table
 
 
-def _not_valid(validity: Validity) -> Text:
-    first, more = validity.reasons[:REASONS_SHOWN], len(validity.reasons) - REASONS_SHOWN
-    rest = f"; and {more} more reason{'s' if more > 1 else ''}, all of them in the report" if more > 0 else ""
-    return Text(f"not valid: {'; '.join(first)}{rest}", "yellow")
-
-
-def decoders_table(benchmark: DecoderBenchmark) -> Table:
-    """Return the few numbers a person wants first of language models; the report has the others."""
+def _spoken(benchmark: DecoderBenchmark) -> Table:
+    """Return what was measured of language models."""
     table = _table(
-        "model", "file", "prompt", "decode", "speed-up", "peak memory", "perplexity", "from teacher",
-        title="results: tokens a second; speed-up of decoding; from teacher: KL in nats, same likeliest token",
+        "model", "file", "decode", "prefill", "speed-up", "peak memory", "perplexity", "retained",
+        title="results: tokens/s; the speed-up is of decoding, over the teacher in PyTorch",
     )  # fmt: skip
-    teacher = next(subject for subject in benchmark.subjects if subject.role == "teacher")
     for subject in benchmark.subjects:
-        quality, own = subject.quality.get("test"), subject is teacher
-        apart = "-"
-        if quality is not None and quality.kl_teacher is not None and quality.agreement_teacher is not None:
-            apart = f"{quality.kl_teacher.value:.2g}, {quality.agreement_teacher.value:.1%}"
+        quality = subject.quality.get("test")
+        kept = None if quality is None else quality.retained
+        speed = subject.speedup.decode
         _add(
-            table, subject.title, size(subject.model_bytes), significant(subject.prefill.tokens_per_s),
-            significant(subject.decode.tokens_per_s), "-" if own else f"{subject.speedup.decode.median:.2g}x",
-            size(subject.memory.peak_median_bytes), "-" if quality is None else f"{quality.perplexity.value:.4g}",
-            apart,
+            table, subject.title, units.size(subject.model_bytes), units.significant(subject.decode.tokens_per_s),
+            units.significant(subject.prefill.tokens_per_s),
+            "" if subject.role == "teacher" else units.times(speed.median, units.ratio_digits(speed)),
+            units.size(subject.memory.peak_median_bytes),
+            units.DASH if quality is None else units.perplexity(quality.perplexity),
+            units.DASH if kept is None else units.share(kept),
         )  # fmt: skip
-    if not benchmark.validity.valid:
-        table.caption = _not_valid(benchmark.validity)
     return table
 
 
@@ -119,14 +114,12 @@ def show_end(console: Console, folder: Path) -> None:
         folder: the run folder; what is printed is read from its report.json.
     """
     said = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    measured = said["values"]["benchmark"]["value"]
+    measured: TypeAdapter[BenchmarkResult | DecoderBenchmark] = TypeAdapter(BenchmarkResult | DecoderBenchmark)
+    benchmark = measured.validate_python(said["values"]["benchmark"]["value"])
     console.print()
     console.print(_verdict(said["verdict"]).append(f"  {said['sentence']}", "not bold default"))
     console.print()
-    if "metric_name" in measured:
-        console.print(results_table(BenchmarkResult.model_validate(measured)))
-    else:
-        console.print(decoders_table(DecoderBenchmark.model_validate(measured)))
+    console.print(results_table(benchmark))
     console.print()
     for line in (BudgetLine.model_validate(line) for line in said["budget"]):
         console.print(_verdict(line.verdict).append(f"  {_promise(line)}", "not bold default"))

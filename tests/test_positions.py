@@ -262,3 +262,26 @@ def test_rows_say_where_their_tokens_are_said(tmp_path: Path) -> None:
         CountedRows(ids, offsets, ~counts)
     with pytest.raises(StageError, match="not of one split"):
         CountedRows(ids, offsets, counts[:4])
+
+
+def test_what_is_retained_is_the_ratio_of_right_tokens_on_the_same_positions(
+    models: dict[str, Any], rows: CountedRows
+) -> None:
+    found = {name: positions_of(answer(models[name]), rows, VOCAB) for name in ("teacher", "student")}
+    right = {name: one["top"] == rows.tokens for name, one in found.items()}
+    right["teacher"][::4] = True  # an untrained model is hardly ever right
+    right["student"][1::4] = True
+    for name, one in found.items():
+        one["top"] = np.where(right[name], rows.tokens, one["top"])
+    given = {"starts": rows.starts, "tokens": rows.tokens}
+    quality = summary(found["student"], **given, teacher=found["teacher"])
+    assert quality.retained is not None
+    assert quality.retained.value == pytest.approx(right["student"].sum() / right["teacher"].sum())
+    assert quality.retained.low < quality.retained.value < quality.retained.high
+    itself = summary(found["teacher"], **given, teacher=found["teacher"])
+    assert itself.retained is not None
+    assert itself.retained.value == 1
+    assert summary(found["teacher"], **given).retained is None
+    never = found["teacher"].copy()
+    never["top"] = -1
+    assert summary(found["student"], **given, teacher=never).retained is None, "never right: no ratio"

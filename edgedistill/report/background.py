@@ -1,16 +1,26 @@
 """Tables of how the models came to be and where they were measured: corpus, training, tensors, parity, machine."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from edgedistill.report.evidence import Evidence, find, name_of, split_title
+from edgedistill.report.evidence import AnySubject, Evidence, find, name_of, split_title
 from edgedistill.report.page import Cell, Row, Table, facts, missing, row
 from edgedistill.report.sentence import better
 from edgedistill.report.tables import change_cell, kept_cell, metric_cell
 from edgedistill.report.units import count, duration, interval, percent, rounded_count, share, significant, size, tiny
 from edgedistill.results import BenchmarkResult, Environment
 from edgedistill.student_values import Search, Tokens
-from edgedistill.values import Augmentation, Corpus, ParityCheck, QuantizedModel, Split, Student, Training, Variant
+from edgedistill.values import (
+    Augmentation,
+    Check,
+    Corpus,
+    ParityCheck,
+    QuantizedModel,
+    Split,
+    Student,
+    Training,
+    Variant,
+)
 
 
 def splits(corpus: Corpus) -> Table:
@@ -111,14 +121,14 @@ def trials(search: Search, metric: str) -> Table:
 def models(evidence: Evidence) -> Table:
     """The teacher and the student, side by side."""
     teacher, student = evidence.teacher, evidence.student
-    fitted = "used as it came" if teacher.fit is None else f"fitted ({teacher.fit_method}), {_training(teacher.fit)}"
+    fitted = "used as it came" if teacher.fit is None else f"fitted ({teacher.fit_method}), {trained(teacher.fit)}"
     rows = (
         row("From", teacher.source, student.initialised_from),
         row("Kind", teacher.kind.replace("_", " "), student.kind.replace("_", " ")),
         row("Parameters", rounded_count(teacher.parameters), rounded_count(student.parameters)),
         row("Weights, float32", size(teacher.weights_bytes), size(student.weights_bytes)),
         row("FLOPs per token", missing("not counted for a teacher"), rounded_count(student.flops_per_token)),
-        row("Training", fitted, _training(student.training)),
+        row("Training", fitted, trained(student.training)),
         row("Reads the training texts", _reading(evidence), "as cached token ids"),
         row("Licence", teacher.licence, evidence.recipe.licence),
     )
@@ -154,7 +164,8 @@ def _reading(evidence: Evidence) -> str:
     return f"once: {count(signals.rows)} texts in {duration(signals.seconds)}, its answers kept"
 
 
-def _training(training: Training) -> str:
+def trained(training: Training) -> str:
+    """Say how a model came by its weights."""
     epochs = len(training.curve)
     return (
         f"{count(training.rows)} texts, {count(training.steps)} steps, {duration(training.seconds)}, "
@@ -163,13 +174,13 @@ def _training(training: Training) -> str:
     )
 
 
-def preflight(student: Student) -> Table:
-    """The checks that held before training began."""
-    checks = (*student.preflight, *([student.spread] if student.spread else []))
+def preflight(checks: Sequence[Check], spread: Check | None = None) -> Table:
+    """The checks that held before training began, and the one after it."""
     rows = tuple(
-        row(check.name.replace("_", " "), _checked(check.value), check.limit, check.explanation) for check in checks
+        row(check.name.replace("_", " "), _checked(check.value), check.limit, check.explanation)
+        for check in (*checks, *([spread] if spread else []))
     )
-    after = ", and after it that vectors differ" if student.spread else ""
+    after = ", and after it that vectors differ" if spread else ""
     return Table(f"Checks before training{after}", ("Check", "Value", "Limit", "Why"), rows)
 
 
@@ -298,35 +309,33 @@ def machine(environment: Environment) -> Table:
     )
 
 
+NOISE = ("CPU pressure", "Involuntary switches", "Stolen", "CPU over wall time", "Outputs")
+
+
 def noise(benchmark: BenchmarkResult) -> Table:
     """What else the machine did while each model was measured."""
-    columns = (
-        "Model",
-        "CPU pressure",
-        "Involuntary switches",
-        "Stolen",
-        "CPU over wall time",
-        "Outputs",
-        "Kernels that ran",
-    )
     rows = []
     for subject in benchmark.subjects:
-        seen, ran = subject.noise, sorted(subject.kernels.items(), key=lambda kernel: (-kernel[1], kernel[0]))
+        ran = sorted(subject.kernels.items(), key=lambda kernel: (-kernel[1], kernel[0]))
         kernels = ", ".join(f"{name} {number}" for name, number in ran[:6]) + (" …" if len(ran) > 6 else "")
-        rows.append(
-            row(
-                name_of(subject),
-                missing("the system does not report pressure") if seen.cpu_pressure_percent is None
-                else percent(seen.cpu_pressure_percent / 100),
-                f"{significant(seen.involuntary_switches_per_s, 2)} per s",
-                missing("the system does not report steal") if seen.steal_percent is None
-                else percent(seen.steal_percent / 100),
-                f"{seen.cpu_per_wall:.2f}",
-                Cell("checked", tone="good") if subject.outputs_checked else Cell("not checked", tone="bad"),
-                kernels or missing("this runtime does not tell its kernels"),
-            )
-        )  # fmt: skip
+        told = kernels or missing("this runtime does not tell its kernels")
+        rows.append(row(name_of(subject), *noise_cells(subject), told))
+    columns = ("Model", *NOISE, "Kernels that ran")
     return Table("Noise while measuring, and what ran", columns, tuple(rows))
+
+
+def noise_cells(subject: AnySubject) -> tuple[Cell | str, ...]:
+    """Return what stands under the titles of NOISE."""
+    seen = subject.noise
+    return (
+        missing("the system does not report pressure") if seen.cpu_pressure_percent is None
+        else percent(seen.cpu_pressure_percent / 100),
+        f"{significant(seen.involuntary_switches_per_s, 2)} per s",
+        missing("the system does not report steal") if seen.steal_percent is None
+        else percent(seen.steal_percent / 100),
+        f"{seen.cpu_per_wall:.2f}",
+        Cell("checked", tone="good") if subject.outputs_checked else Cell("not checked", tone="bad"),
+    )  # fmt: skip
 
 
 def provenance(evidence: Evidence) -> Table:
@@ -355,6 +364,11 @@ def provenance(evidence: Evidence) -> Table:
                 artifact.folder.name,
             )
         )
+    return chain(links)
+
+
+def chain(links: Sequence[tuple[str, str, str, str]]) -> Table:
+    """Show a chain of hashes: what, which, SHA-256, and the stage's folder."""
     rows = tuple(
         row(what, which, Cell(digest, tone="code"), Cell(folder, tone="code")) for what, which, digest, folder in links
     )
@@ -376,5 +390,5 @@ def baselines(evidence: Evidence) -> Table:
         rate = evidence.recipe.distill.control_learning_rate
         at_rate = "" if rate is None else f" at its own learning rate of {rate:g}"
         described = f"the same student, trained on {alone} alone{at_rate}"
-        rows.append(row("no teacher", described if training is None else f"{described}: {_training(training)}", result))
+        rows.append(row("no teacher", described if training is None else f"{described}: {trained(training)}", result))
     return Table("What the controls are", ("Control", "Description", "On the test set"), tuple(rows))

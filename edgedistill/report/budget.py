@@ -8,16 +8,17 @@ one that ships, no number proves anything.
 
 from collections.abc import Iterator, Sequence
 
+from edgedistill.decoder_results import DecoderSubject
 from edgedistill.recipe_sections import BudgetOptions
-from edgedistill.report.evidence import candidates, find, reasons, workload
+from edgedistill.report.evidence import AnyBenchmark, AnySubject, candidates, find, reasons, workload
 from edgedistill.report.units import count, duration, interval, percent, share, size
-from edgedistill.results import BenchmarkResult, BudgetLine, Subject, Validity, Verdict
+from edgedistill.results import BudgetLine, Latency, Validity, Verdict
 
 _BEST_FIRST: tuple[Verdict, ...] = ("PASS", "INCONCLUSIVE", "FAIL")
 _FAR = 2.0  # a miss by more than this factor stands even where the machine was disturbed
 
 
-def judge(budget: BudgetOptions, benchmark: BenchmarkResult) -> tuple[BudgetLine, ...]:
+def judge(budget: BudgetOptions, benchmark: AnyBenchmark) -> tuple[BudgetLine, ...]:
     """Return one line for each promise and each artifact that may be shipped."""
     validity = benchmark.validity
     lines = tuple(line for subject in candidates(benchmark) for line in _lines(budget, subject, validity))
@@ -30,23 +31,23 @@ def verdict_of(name: str, lines: Sequence[BudgetLine]) -> Verdict:
     return max(own, key=_BEST_FIRST.index, default="INCONCLUSIVE")
 
 
-def recommend(lines: Sequence[BudgetLine], benchmark: BenchmarkResult) -> str | None:
+def recommend(lines: Sequence[BudgetLine], benchmark: AnyBenchmark) -> str | None:
     """Return the name of the artifact with the best verdict, the smallest file among equals; None if there is none."""
 
-    def rank(subject: Subject) -> tuple[int, int]:
+    def rank(subject: AnySubject) -> tuple[int, int]:
         return _BEST_FIRST.index(verdict_of(subject.name, lines)), subject.model_bytes
 
     best = min(candidates(benchmark), key=rank, default=None)
     return None if best is None else best.name
 
 
-def overall(lines: Sequence[BudgetLine], benchmark: BenchmarkResult) -> Verdict:
+def overall(lines: Sequence[BudgetLine], benchmark: AnyBenchmark) -> Verdict:
     """Return the verdict of the recommended artifact."""
     name = recommend(lines, benchmark)
     return "INCONCLUSIVE" if find(benchmark, name) is None or name is None else verdict_of(name, lines)
 
 
-def _lines(budget: BudgetOptions, subject: Subject, validity: Validity) -> Iterator[BudgetLine]:
+def _lines(budget: BudgetOptions, subject: AnySubject, validity: Validity) -> Iterator[BudgetLine]:
     if budget.min_retained_quality is not None:
         yield _quality(budget.min_retained_quality, subject)
     if budget.max_p90_latency_s is not None:
@@ -63,7 +64,7 @@ def _lines(budget: BudgetOptions, subject: Subject, validity: Validity) -> Itera
         )
 
 
-def _quality(least: float, subject: Subject) -> BudgetLine:
+def _quality(least: float, subject: AnySubject) -> BudgetLine:
     quality = subject.quality.get("test")
     retained = None if quality is None else quality.retained
     verdict: Verdict = "INCONCLUSIVE"
@@ -77,9 +78,8 @@ def _quality(least: float, subject: Subject) -> BudgetLine:
     )
 
 
-def _latency(most_s: float, subject: Subject, validity: Validity) -> BudgetLine:
-    result = workload(subject)
-    latency = None if result is None else result.latency
+def _latency(most_s: float, subject: AnySubject, validity: Validity) -> BudgetLine:
+    latency, what = _first_answer(subject)
     verdict: Verdict = "INCONCLUSIVE"
     if latency is None:
         measured = "not measured"
@@ -89,13 +89,21 @@ def _latency(most_s: float, subject: Subject, validity: Validity) -> BudgetLine:
         measured = f"{duration(latency.p90_s)} ({duration(latency.p90_low_s)} to {duration(latency.p90_high_s)})"
         verdict = _under(most_s, latency.p90_low_s, latency.p90_high_s)
         verdict, measured = _if_valid(verdict, measured, latency.p90_low_s / most_s, validity)
-    promise = f"p90 of at most {duration(most_s)} for one short text"
+    promise = f"p90 of at most {duration(most_s)} {what}"
     return BudgetLine(
         subject=subject.name, key="max_p90_latency_s", promise=promise, measured=measured, verdict=verdict
     )
 
 
-def _memory(most_bytes: int, subject: Subject) -> BudgetLine:
+def _first_answer(subject: AnySubject) -> tuple[Latency | None, str]:
+    """Return what a latency is promised of: the answer to a short text, or the first token of one that goes on."""
+    if isinstance(subject, DecoderSubject):
+        return subject.ttft, f"to the first token after a prompt of {count(subject.prefill.tokens)} tokens"
+    result = workload(subject)
+    return (None if result is None else result.latency), "for one short text"
+
+
+def _memory(most_bytes: int, subject: AnySubject) -> BudgetLine:
     memory = subject.memory
     measured = f"{size(memory.peak_median_bytes)}, at most {size(memory.peak_max_bytes)}"
     verdict = _under(most_bytes, memory.peak_median_bytes, memory.peak_max_bytes)

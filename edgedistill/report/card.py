@@ -5,7 +5,7 @@ machine and no date, because two builds of one recipe must give the same bytes. 
 on a device is in the report.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -77,6 +77,34 @@ def _front_matter(
     recipe: Recipe, corpus: Corpus, teacher: Teacher, artifact: Artifact, benchmark: BenchmarkResult
 ) -> ModelCardData:
     kind: str = task_of(recipe.task.kind).Options.PIPELINE_TAG
+    return front_matter(
+        recipe,
+        teacher,
+        kind=kind,
+        library=artifact.format,
+        names=[variant.name for variant in artifact.variants],
+        metrics=[benchmark.metric_name],
+        results=[
+            _eval_result(kind, split, quality, variant, benchmark, corpus)
+            for variant in artifact.variants
+            for split, quality in _splits_of(artifact, variant, benchmark).items()
+        ],
+    )
+
+
+def front_matter(
+    recipe: Recipe, teacher: Teacher, *, kind: str, library: str, names: Sequence[str], metrics: Sequence[str],
+    results: list[EvalResult],
+) -> ModelCardData:  # fmt: skip
+    """Return what the hub reads of a card.
+
+    Args:
+        kind: the hub's word for the task.
+        library: what the files are loaded with.
+        names: of the model files.
+        metrics: names of what was measured.
+        results: values of it.
+    """
     custom = recipe.licence.startswith("LicenseRef-")
     base_model = None if teacher.revision is None else teacher.source.partition(" at ")[0]  # a hub id, or no id at all
     return ModelCardData(
@@ -85,15 +113,11 @@ def _front_matter(
         license_name=recipe.licence if custom else None,
         base_model=base_model,
         base_model_relation=None if base_model is None else "finetune",  # the hub has no word for distilled
-        library_name=artifact.format,
+        library_name=library,
         pipeline_tag=kind,
-        tags=["edgedistill", "distillation", *(variant.name for variant in artifact.variants)],
-        metrics=[benchmark.metric_name],
-        eval_results=[
-            _eval_result(kind, split, quality, variant, benchmark, corpus)
-            for variant in artifact.variants
-            for split, quality in _splits_of(artifact, variant, benchmark).items()
-        ],
+        tags=["edgedistill", "distillation", *names],
+        metrics=list(metrics),
+        eval_results=results,
     )
 
 
@@ -105,15 +129,20 @@ def _splits_of(artifact: Artifact, variant: Variant, benchmark: BenchmarkResult)
 def _eval_result(
     kind: str, split: str, quality: SplitQuality, variant: Variant, benchmark: BenchmarkResult, corpus: Corpus
 ) -> EvalResult:
-    digest = corpus.splits[split].sha256
+    named = f"{metric_of(benchmark)}, {variant.name}"
+    return eval_result(kind, split, corpus, benchmark.metric_name, named, quality.metric.value)
+
+
+def eval_result(kind: str, split: str, corpus: Corpus, metric: str, named: str, value: float) -> EvalResult:
+    """Return one number in the hub's words; the data set is told by its content."""
     return EvalResult(
         task_type=kind,
-        dataset_type=f"sha256:{digest[:16]}",
+        dataset_type=f"sha256:{corpus.splits[split].sha256[:16]}",
         dataset_name=split_title(split),
         dataset_split="test",
-        metric_type=benchmark.metric_name,
-        metric_name=f"{metric_of(benchmark)}, {variant.name}",
-        metric_value=round(quality.metric.value, 4),
+        metric_type=metric,
+        metric_name=named,
+        metric_value=round(value, 4),
     )
 
 

@@ -4,17 +4,25 @@ Every axis that compares models is logarithmic where it is a time or a size, sin
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from edgedistill.report.evidence import name_of, reference, split_title, way_to, workload
+from edgedistill.report.evidence import (
+    AnyBenchmark,
+    AnySubject,
+    name_of,
+    reference,
+    split_title,
+    way_to,
+    workload,
+)
 from edgedistill.report.page import Chart
 from edgedistill.report.svg import BAD, GOOD, GRID, INK, MUTED, SERIES, TEACHER, TEACHER_EXPORTED, css, inline, panels
 from edgedistill.report.tables import emulated
-from edgedistill.report.units import duration, points, share, tiny
+from edgedistill.report.units import POINTS, Scale, duration, share, tiny
 from edgedistill.results import BenchmarkResult, Step, Subject
 from edgedistill.values import Metric, QuantizedModel, Training
 
@@ -23,7 +31,7 @@ STAGE_TITLES = {"distill": "distillation", "export": "export", "quantize": "quan
 _MARKERS = "osD^vPX"
 
 
-def colours(benchmark: BenchmarkResult) -> dict[str, str]:
+def colours(benchmark: AnyBenchmark) -> dict[str, str]:
     """Return each subject's colour, the same in every chart."""
     fixed = {"teacher": TEACHER, "teacher_exported": TEACHER_EXPORTED}
     artifacts = [subject.name for subject in benchmark.subjects if subject.role == "artifact"]
@@ -37,23 +45,45 @@ def waterfall(benchmark: BenchmarkResult, name: str) -> Chart | None:
     start = reference(benchmark).quality.get("test")
     if not steps or start is None:
         return None
+    end = next(s for s in benchmark.subjects if s.name == name).quality["test"].metric
+    title = f"{benchmark.metric_name.replace('_', ' ')} on the test set, %"
+    return cascade(steps, (start.metric.value, share(start.metric)), (end.value, share(end)), POINTS, title)
+
+
+def cascade(
+    steps: Sequence[Step], start: tuple[float, str], end: tuple[float, str], scale: Scale, title: str, *,
+    more_is_better: bool = True,
+) -> Chart:  # fmt: skip
+    """Draw how a number goes from the teacher's to the artifact's, stage by stage.
+
+    Args:
+        steps: in order; each has a difference on the test set.
+        start: the teacher's number, and as it is said.
+        end: the artifact's.
+        scale: of the numbers.
+        title: of the axis.
+        more_is_better: of the number.
+    """
     with panels(44 + 46 * (len(steps) + 2)) as (figure, (axes,)):
-        level = start.metric.value * 100
-        _level(axes, 0, "teacher", level, share(start.metric))
+        level = start[0] * scale.factor
+        _level(axes, 0, "teacher", level, start[1])
         for i, step in enumerate(steps, 1):
-            level = _fall(axes, i, step, level)
-        end = next(s for s in benchmark.subjects if s.name == name).quality["test"].metric
-        _level(axes, len(steps) + 1, "the artifact", end.value * 100, share(end))
+            level = _fall(axes, i, step, level, scale, (GOOD, BAD) if more_is_better else (BAD, GOOD))
+        _level(axes, len(steps) + 1, "the artifact", end[0] * scale.factor, end[1])
         _rows_of_text(axes, len(steps) + 2)
         axes.use_sticky_edges = False
         axes.margins(x=0.17)
-        axes.set_xlabel(f"{benchmark.metric_name.replace('_', ' ')} on the test set, %")
+        axes.set_xlabel(title)
         svg = inline(figure, "waterfall")
-    reading = "Each bar is what one stage took away (or gave); the thin line is its 95 % interval."
+    took = "took away (or gave)" if more_is_better else "added (or took away): further right is worse"
+    reading = f"Each bar is what one stage {took}; the thin line is its 95 % interval."
     return Chart("From teacher to artifact", reading, svg, ())
 
 
-def cost_by_split(benchmark: BenchmarkResult, name: str) -> Chart | None:
+def cost_by_split(
+    benchmark: AnyBenchmark, name: str, scale: Scale = POINTS, label: str = "change in percentage points",
+    reading: str = "Left of the line is a loss",
+) -> Chart | None:  # fmt: skip
     """Draw what each stage did to each split, with its interval."""
     steps = way_to(benchmark, name)
     splits = [split for split in benchmark.splits if any(split in step.differences for step in steps)]
@@ -67,16 +97,15 @@ def cost_by_split(benchmark: BenchmarkResult, name: str) -> Chart | None:
             for i, change in enumerate(changes):
                 if change is not None:
                     shift = (nth - (len(steps) - 1) / 2) * 0.17 + 0.17
-                    _dot(axes, i + shift, change, STAGE_COLOURS[step.stage], _MARKERS[nth % len(_MARKERS)])
+                    marker = _MARKERS[nth % len(_MARKERS)]
+                    _dot(axes, i + shift, change, STAGE_COLOURS[step.stage], marker, scale.factor)
         for i, title in enumerate(titles):
             _row_title(axes, i, _shortened(title), bold=i == 0)
         _rows_of_text(axes, len(titles))
-        axes.set_xlabel("change in percentage points")
+        axes.set_xlabel(label)
         svg = inline(figure, "cost-by-split")
     legend = tuple((css(STAGE_COLOURS[step.stage]), STAGE_TITLES[step.stage]) for step in steps)
-    return Chart(
-        "What each stage did to each set", "Left of the line is a loss; lines are 95 % intervals.", svg, legend
-    )
+    return Chart("What each stage did to each set", f"{reading}; lines are 95 % intervals.", svg, legend)
 
 
 def quality_against(
@@ -96,27 +125,44 @@ def quality_against(
         pretty: of a cost and a number of digits, for the axis.
     """
     shown = [(subject, cost(subject)) for subject in benchmark.subjects if "test" in subject.quality]
-    placed = [(subject, x) for subject, x in shown if x is not None]
+    placed = [(subject, x, subject.quality["test"].metric) for subject, x in shown if x is not None]
+    metric = f"{benchmark.metric_name.replace('_', ' ')} on the test set, %"
+    return scatter(colours(benchmark), name, title, placed, pretty, metric)
+
+
+def scatter(
+    colour_of: Mapping[str, str], name: str, title: str, placed: Sequence[tuple[AnySubject, float, Metric]],
+    pretty: Callable[[float, int], str], metric: str,
+) -> Chart | None:  # fmt: skip
+    """Draw models, each with its cost and the proportion that it is good for; None where there are none.
+
+    Args:
+        colour_of: subject -> colour.
+        name: identifies the chart in the page.
+        title: what a reader sees.
+        placed: subject, cost above 0, and quality.
+        pretty: of a cost and a number of digits, for the axis.
+        metric: title of the other axis.
+    """
     if not placed:
         return None
-    colour_of = colours(benchmark)
     with panels(270) as (figure, (axes,)):
-        for i, (subject, x) in enumerate(placed):
-            metric = subject.quality["test"].metric
+        for i, (subject, x, quality) in enumerate(placed):
             axes.errorbar(
                 x,
-                metric.value * 100,
-                yerr=[[(metric.value - metric.low) * 100], [(metric.high - metric.value) * 100]],
+                quality.value * 100,
+                yerr=[[(quality.value - quality.low) * 100], [(quality.high - quality.value) * 100]],
                 fmt=_MARKERS[i % len(_MARKERS)],
                 color=colour_of[subject.name],
                 markersize=9,
                 elinewidth=1.5,
             )
-        _log_axis(axes, [x for _, x in placed], pretty)
-        axes.set_ylabel(f"{benchmark.metric_name.replace('_', ' ')} on the test set, %")
+        _log_axis(axes, [x for _, x, _ in placed], pretty)
+        axes.set_ylabel(metric)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         svg = inline(figure, name)
-    return Chart(title, "Further left and higher is better.", svg, _legend(benchmark, [s for s, _ in placed]))
+    legend = tuple((css(colour_of[subject.name]), name_of(subject)) for subject, _, _ in placed)
+    return Chart(title, "Further left and higher is better.", svg, legend)
 
 
 def latency_of(subject: Subject) -> float | None:
@@ -221,23 +267,23 @@ def _level(axes: Axes, i: int, title: str, level: float, text: str) -> None:
     _row_title(axes, i, title, bold=True)
 
 
-def _fall(axes: Axes, i: int, step: Step, level: float) -> float:
+def _fall(axes: Axes, i: int, step: Step, level: float, scale: Scale, up_and_down: tuple[str, str]) -> float:
     """Draw one stage's bar from `level`, and return the level after it."""
-    change = step.differences["test"]
-    after = level + change.value * 100
-    colour = BAD if change.high < 0 else GOOD if change.low > 0 else MUTED
+    change, factor = step.differences["test"], scale.factor
+    after = level + change.value * factor
+    colour = up_and_down[1] if change.high < 0 else up_and_down[0] if change.low > 0 else MUTED
     axes.barh(i + 0.18, after - level, left=level, height=0.34, color=colour, alpha=0.75)
-    axes.plot([level + change.low * 100, level + change.high * 100], [i + 0.18] * 2, color=INK, linewidth=1.2)
+    axes.plot([level + change.low * factor, level + change.high * factor], [i + 0.18] * 2, color=INK, linewidth=1.2)
     axes.plot([after] * 2, [i + 0.02, i + 0.34], color=INK, linewidth=1.6)
-    right = level + max(change.high, change.value, 0) * 100
-    axes.annotate(points(change), (right, i + 0.18), (9, 0), textcoords="offset points", va="center")
+    right = level + max(change.high, change.value, 0) * factor
+    axes.annotate(scale.signed(change), (right, i + 0.18), (9, 0), textcoords="offset points", va="center")
     _row_title(axes, i, STAGE_TITLES[step.stage], bold=False)
     return after
 
 
-def _dot(axes: Axes, y: float, change: Metric, colour: str, marker: str) -> None:
-    axes.plot([change.low * 100, change.high * 100], [y, y], color=colour, linewidth=1.5)
-    axes.plot(change.value * 100, y, marker, color=colour, markersize=6)
+def _dot(axes: Axes, y: float, change: Metric, colour: str, marker: str, factor: float) -> None:
+    axes.plot([change.low * factor, change.high * factor], [y, y], color=colour, linewidth=1.5)
+    axes.plot(change.value * factor, y, marker, color=colour, markersize=6)
 
 
 def _row_title(axes: Axes, i: int, title: str, *, bold: bool) -> None:
@@ -262,11 +308,6 @@ def _log_axis(axes: Axes, values: Sequence[float], pretty: Callable[[float, int]
     axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: pretty(value, 1)))
-
-
-def _legend(benchmark: BenchmarkResult, subjects: Sequence[Subject]) -> tuple[tuple[str, str], ...]:
-    colour_of = colours(benchmark)
-    return tuple((css(colour_of[subject.name]), name_of(subject)) for subject in subjects)
 
 
 def _shortened(text: str, most: int = 44) -> str:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
+from edgedistill.decoder_results import DecoderSubject
 from edgedistill.recipe import Recipe
 from edgedistill.report.units import listed
-from edgedistill.results import BenchmarkResult, Comparison, Step, Subject, Validity, WorkloadResult
+from edgedistill.results import BenchmarkResult, Comparison, Environment, Step, Subject, Validity, WorkloadResult
 from edgedistill.student_values import Search, Tokens
 from edgedistill.values import (
     Artifact,
@@ -24,6 +26,41 @@ FIRST_WORKLOAD = "batch_1_short"
 
 SPACED_WORKLOAD = "batch_1_spaced"
 """The same texts, with idle time before each call, as an app leaves it; the first one runs back to back."""
+
+AnySubject = Subject | DecoderSubject
+Measured = TypeVar("Measured", bound=AnySubject, covariant=True)
+One = TypeVar("One", bound=AnySubject)
+
+
+class Compared(Protocol[Measured]):
+    """A benchmark, whatever its models do: what was measured side by side, and whether to believe it."""
+
+    @property
+    def subjects(self) -> Sequence[Measured]:
+        """Every model, the teacher among them."""
+
+    @property
+    def waterfall(self) -> Sequence[Step]:
+        """What each stage did."""
+
+    @property
+    def environment(self) -> Environment:
+        """Where it was measured."""
+
+    @property
+    def validity(self) -> Validity:
+        """Whether the measurements can be trusted."""
+
+    @property
+    def splits(self) -> Sequence[str]:
+        """Held-out ones, test first."""
+
+    @property
+    def rounds(self) -> int:
+        """How often each model was measured."""
+
+
+AnyBenchmark = Compared[AnySubject]
 
 _CONTROLS = {
     "no_teacher": "the same student trained without the teacher",
@@ -69,32 +106,40 @@ class Evidence:
         ]
 
 
-def reference(benchmark: BenchmarkResult) -> Subject:
+def reference(benchmark: Compared[One]) -> One:
     """Return the teacher as users run it, which every ratio is against."""
     return next(subject for subject in benchmark.subjects if subject.role == "teacher")
 
 
-def exported_teacher(benchmark: BenchmarkResult) -> Subject | None:
+def exported_teacher(benchmark: Compared[One]) -> One | None:
     """Return the teacher in the artifact's own runtime, where it was measured."""
     return next((subject for subject in benchmark.subjects if subject.role == "teacher_exported"), None)
 
 
-def candidates(benchmark: BenchmarkResult) -> list[Subject]:
+def candidates(benchmark: Compared[One]) -> list[One]:
     """Return what may be shipped: the quantized artifacts, or the float ones where nothing was quantized."""
     artifacts = [subject for subject in benchmark.subjects if subject.role == "artifact"]
     return [subject for subject in artifacts if not subject.name.endswith(".float32")] or artifacts
 
 
-def find(benchmark: BenchmarkResult, name: str | None) -> Subject | None:
+def find(benchmark: Compared[One], name: str | None) -> One | None:
     """Return the subject of this name, if there is one."""
     return next((subject for subject in benchmark.subjects if subject.name == name), None)
 
 
-def name_of(subject: Subject) -> str:
+def name_of(subject: AnySubject) -> str:
     """Return a subject as a sentence calls it: an artifact by what its numbers are, such as dynamic int8 student."""
     if subject.role != "artifact":
         return subject.title
-    return f"{subject.name.partition('.')[2].replace('_', ' ')} student"
+    return f"{scheme_title(subject)} student"
+
+
+def scheme_title(subject: AnySubject) -> str:
+    """Return what an artifact's numbers are: ggml's own words for a language model."""
+    scheme = subject.name.partition(".")[2]
+    if isinstance(subject, DecoderSubject) and scheme != "float32":
+        return scheme.removeprefix("gguf_").upper()
+    return scheme.replace("_", " ")
 
 
 def control_name(comparison: Comparison) -> str:
@@ -118,7 +163,7 @@ def workload(subject: Subject, name: str = FIRST_WORKLOAD) -> WorkloadResult | N
     return next((result for result in subject.workloads if result.workload == name), None)
 
 
-def way_to(benchmark: BenchmarkResult, name: str) -> tuple[Step, ...]:
+def way_to(benchmark: AnyBenchmark, name: str) -> tuple[Step, ...]:
     """Return the waterfall's steps from the teacher to one subject, in order."""
     steps: list[Step] = []
     at = name

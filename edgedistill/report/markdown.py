@@ -1,8 +1,11 @@
 """report.md: what goes into release notes, in plain GitHub Markdown."""
 
+from collections.abc import Sequence
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgedistill.report import tables
+from edgedistill.report.decoder.evidence import DecoderEvidence
 from edgedistill.report.evidence import Evidence
 from edgedistill.report.page import Cell, Table
 from edgedistill.report.sentence import Summary
@@ -18,10 +21,16 @@ def render(evidence: Evidence, report: Report, summary: Summary) -> str:
     benchmark = evidence.benchmark
     shown = [tables.results(benchmark, report.recommended), tables.waterfall(benchmark, report.recommended)]
     shown += [tables.controls(benchmark)] if benchmark.controls else []
-    shown += [tables.budget(report.budget, benchmark)] if report.budget else []
+    return document(evidence, report, summary, shown)
+
+
+def document(evidence: Evidence | DecoderEvidence, report: Report, summary: Summary, shown: Sequence[Table]) -> str:
+    """Return the document of one build, whatever its models do, with these tables and the budget's."""
+    benchmark = evidence.benchmark
+    promised = [tables.budget(report.budget, benchmark)] if report.budget else []
     environment = environment_with_filters()
     return environment.get_template("report.md.j2").render(
-        evidence=evidence, report=report, summary=summary, tables=shown, environment=benchmark.environment
+        evidence=evidence, report=report, summary=summary, tables=[*shown, *promised], environment=benchmark.environment
     )
 
 

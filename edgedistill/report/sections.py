@@ -124,7 +124,7 @@ def _budget(evidence: Evidence, lines: Sequence[BudgetLine]) -> Section:
 def _training(evidence: Evidence) -> Section:
     student, tokens, search, metric = evidence.student, evidence.tokens, evidence.search, metric_of(evidence.benchmark)
     blocks = [background.models(evidence)] + ([] if tokens.as_teacher else [background.vocabulary(tokens)])
-    blocks += [background.preflight(student)] if student.preflight else []
+    blocks += [background.preflight(student.preflight, student.spread)] if student.preflight else []
     blocks += [background.truncations(student, metric)] if student.truncations else []
     values: list[StageValue] = [evidence.teacher, evidence.signals, tokens, student]
     lead = "The teacher read every text once; the student then learned from its kept answers."

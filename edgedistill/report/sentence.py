@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from edgedistill.report.evidence import (
     FIRST_WORKLOAD,
     SPACED_WORKLOAD,
+    AnyBenchmark,
+    AnySubject,
     Evidence,
     candidates,
     control_name,
@@ -24,12 +26,13 @@ from edgedistill.report.evidence import (
     workload,
 )
 from edgedistill.report.units import (
+    POINTS,
+    Scale,
     compared,
     duration,
     interval,
     listed,
     lost,
-    magnitude,
     points,
     ratio_digits,
     ratio_range,
@@ -40,6 +43,16 @@ from edgedistill.results import BenchmarkResult, BudgetLine, Comparison, Ratio, 
 from edgedistill.values import Metric
 
 _STAGE = {"distill": "distillation", "export": "export", "quantize": "quantization"}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a loss is told in."""
+
+    metric: str
+    whole: str
+    short: str
+    scale: Scale
 
 
 @dataclass(frozen=True)
@@ -83,12 +96,12 @@ def summarise(evidence: Evidence, lines: Sequence[BudgetLine], recommended: str 
     return Summary(
         headline=_headline(evidence, subject),
         judge=what_the_teacher_judges(evidence.corpus, benchmark.splits),
-        cost=_cost(way_to(benchmark, subject.name), metric_of(benchmark)),
+        cost=cost_of(way_to(benchmark, subject.name), _points_of(metric_of(benchmark))),
         speed=_speed(subject),
-        domains=_domains(subject),
+        domains=domains(subject),
         controls=_controls(evidence),
         trust=_trust(evidence),
-        budget=_budget([line for line in lines if line.subject == subject.name]),
+        budget=kept_promises([line for line in lines if line.subject == subject.name]),
         quantization=_quantization(evidence),
     )
 
@@ -113,18 +126,28 @@ def _headline(evidence: Evidence, subject: Subject) -> str:
     teacher = reference(benchmark)
     gains = compared(teacher.model_bytes / subject.model_bytes, "smaller", "larger").replace("×", " times")
     gained = "as large as its teacher" if gains == "the same" else f"{gains} than its teacher"
+    return (
+        f"The {name_of(subject)} is {gained}, {_faster(benchmark, subject)}, and {_kept(evidence, subject)}."
+        f"{unproven(benchmark)}"
+    )
+
+
+def unproven(benchmark: AnyBenchmark) -> str:
+    """Return what stands behind a headline that nothing was proven of."""
     wrong = benchmark.validity.wrong
-    doubt = f" None of this is proven, because the measurements are wrong: {wrong[0]}." if wrong else ""
-    return f"The {name_of(subject)} is {gained}, {_faster(benchmark, subject)}, and {_kept(evidence, subject)}.{doubt}"
+    return f" None of this is proven, because the measurements are wrong: {wrong[0]}." if wrong else ""
 
 
 def _faster(benchmark: BenchmarkResult, subject: Subject) -> str:
     """Return the gain in speed in a few words, with every doubt beside it."""
     speed = subject.speedup.get(FIRST_WORKLOAD)
-    if speed is None:
-        return "not measured for speed"
-    doubts = ["emulated"] * benchmark.environment.emulated + ["not validly measured"] * (not benchmark.validity.valid)
-    return f"{_factor(speed)} ({', '.join(doubts)})" if doubts else _factor(speed)
+    return "not measured for speed" if speed is None else f"{factor_of(speed)}{doubts(benchmark)}"
+
+
+def doubts(benchmark: AnyBenchmark) -> str:
+    """Return what stands behind a time in a headline that is not to be relied on."""
+    told = ["emulated"] * benchmark.environment.emulated + ["not validly measured"] * (not benchmark.validity.valid)
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _speed(subject: Subject) -> str:
@@ -133,11 +156,11 @@ def _speed(subject: Subject) -> str:
     if speed is None:
         return ""
     exported, paused = subject.speedup_exported.get(FIRST_WORKLOAD), workload(subject, SPACED_WORKLOAD)
-    said = f"One short text at a time, calls back to back: {_ranged(speed)} than the teacher in PyTorch"
+    said = f"One short text at a time, calls back to back: {ranged(speed)} than the teacher in PyTorch"
     if exported is not None:
-        said += f", {_ranged(exported)} than the teacher in {subject.name.partition('.')[0].upper()}"
+        said += f", {ranged(exported)} than the teacher in {subject.name.partition('.')[0].upper()}"
     if spaced is not None and paused is not None:
-        said += f"; after {duration(paused.pause_s, 2)} of idling before each call, {_ranged(spaced)} than in PyTorch"
+        said += f"; after {duration(paused.pause_s, 2)} of idling before each call, {ranged(spaced)} than in PyTorch"
     return f"{said}."
 
 
@@ -161,28 +184,29 @@ def _faster_than_float(subject: Subject) -> bool:
 
 
 def _slow(subject: Subject) -> str:
-    speed, format_name = _ranged(subject.speedup_float[FIRST_WORKLOAD]), subject.name.partition(".")[0].upper()
+    speed, format_name = ranged(subject.speedup_float[FIRST_WORKLOAD]), subject.name.partition(".")[0].upper()
     return f"the {name_of(subject)} is {speed} than the float student in {format_name}"
 
 
-def _factor(speed: Ratio) -> str:
-    if _level(speed):
+def factor_of(speed: Ratio) -> str:
+    """Return how many times faster; no faster where one round was not."""
+    if level(speed):
         return "no faster"
     return compared(speed.median, "faster", "slower", ratio_digits(speed)).replace("×", " times")
 
 
-def _level(speed: Ratio) -> bool:
+def level(speed: Ratio) -> bool:
     """Whether rounds disagree on which is faster, or no digit that they carry tells the two apart."""
-    level = compared(speed.median, "faster", "slower", ratio_digits(speed)) == "the same"
-    return level or speed.low <= 1 <= speed.high
+    same = compared(speed.median, "faster", "slower", ratio_digits(speed)) == "the same"
+    return same or speed.low <= 1 <= speed.high
 
 
-def _ranged(speed: Ratio) -> str:
+def ranged(speed: Ratio) -> str:
     """Return a factor with the smallest and the largest of any round."""
-    if _level(speed):
+    if level(speed):
         digits = ratio_digits(speed)
         return f"no faster ({significant(speed.low, digits)} to {significant(speed.high, digits)} times as fast)"
-    return f"{_factor(speed)} ({' to '.join(ratio_range(speed))})"
+    return f"{factor_of(speed)} ({' to '.join(ratio_range(speed))})"
 
 
 def _kept(evidence: Evidence, subject: Subject) -> str:
@@ -198,8 +222,12 @@ def _kept(evidence: Evidence, subject: Subject) -> str:
     return f"has more than its teacher: {kept}" if quality.retained.low > 1 else f"keeps {kept}"
 
 
-def _cost(steps: Sequence[Step], metric_name: str) -> str:
-    """Return which stage cost how much of the test metric, the dearest first.
+def _points_of(metric_name: str) -> Unit:
+    return Unit(metric_name, f"points of {metric_name}", "points", POINTS)
+
+
+def cost_of(steps: Sequence[Step], unit: Unit) -> str:
+    """Return which stage cost how much of the test metric, the dearest first; a loss is a difference below zero.
 
     A stage is without effect only where neither the test set nor the mean of all sets shows one.
     """
@@ -208,24 +236,28 @@ def _cost(steps: Sequence[Step], metric_name: str) -> str:
     if not changes:
         return "Which stage cost how much was not measured."
     losses = sorted(((name, change) for name, change in changes if worse(change)), key=lambda pair: pair[1].value)
-    gained = [f"{name} gained {magnitude(change)}" for name, change in changes if better(change)]
+    scale = unit.scale
+    gained = [f"{name} gained {scale.magnitude(change)}" for name, change in changes if better(change)]
     if not losses and not gained:
-        means = "".join(f"; but {_STAGE[step.stage]} {_on_mean(step)}" for step in _elsewhere(told))
-        return f"No stage changed its {metric_name} on the test set measurably: {_each(changes)}{means}."
-    parts = [f"{name} cost {magnitude(change)}" for name, change in losses[1:]] + gained + _still(told)
+        means = "".join(f"; but {_STAGE[step.stage]} {_on_mean(step, unit)}" for step in _elsewhere(told))
+        return f"No stage changed its {unit.metric} on the test set measurably: {_each(changes, scale)}{means}."
+    parts = [f"{name} cost {scale.magnitude(change)}" for name, change in losses[1:]] + gained + _still(told, unit)
     if not losses:
-        return f"No stage cost {metric_name} on the test set; in points, {'; '.join(parts)}."
+        return f"No stage cost {unit.metric} on the test set; in {unit.short}, {'; '.join(parts)}."
     name, change = losses[0]
-    most = f"{name.capitalize()} cost most: {magnitude(change)} points of {metric_name} ({interval(lost(change))})"
+    amount = f"{scale.magnitude(change)} {unit.whole} ({scale.interval(lost(change))})"
+    most = f"{name.capitalize()} cost most: {amount}"
     return "; ".join([most, *parts]) + "."
 
 
-def _still(steps: Sequence[Step]) -> list[str]:
+def _still(steps: Sequence[Step], unit: Unit) -> list[str]:
     """Return what is told of the steps whose interval on the test set holds zero."""
     elsewhere = _elsewhere(steps)
     level = [_STAGE[step.stage] for step in steps if not _moved(step.differences["test"]) and not _moved(step.mean)]
     parts = [f"{listed(level)} nothing measurable"] if level else []
-    return parts + [f"{_STAGE[step.stage]} nothing measurable on test, but {_on_mean(step)}" for step in elsewhere]
+    return parts + [
+        f"{_STAGE[step.stage]} nothing measurable on test, but {_on_mean(step, unit)}" for step in elsewhere
+    ]
 
 
 def _elsewhere(steps: Sequence[Step]) -> list[Step]:
@@ -237,17 +269,18 @@ def _moved(change: Metric) -> bool:
     return worse(change) or better(change)
 
 
-def _on_mean(step: Step) -> str:
-    mean = step.mean
-    amount = f"{magnitude(mean)} points on the mean of all sets ({interval(mean if better(mean) else lost(mean))})"
+def _on_mean(step: Step, unit: Unit) -> str:
+    mean, scale = step.mean, unit.scale
+    span = scale.interval(mean if better(mean) else lost(mean))
+    amount = f"{scale.magnitude(mean)} {unit.short} on the mean of all sets ({span})"
     return f"{'gained' if better(mean) else 'cost'} {amount}"
 
 
-def _each(changes: Sequence[tuple[str, Metric]]) -> str:
-    return ", ".join(f"{name} {points(change)} ({interval(change)})" for name, change in changes)
+def _each(changes: Sequence[tuple[str, Metric]], scale: Scale) -> str:
+    return ", ".join(f"{name} {scale.signed(change)} ({scale.interval(change)})" for name, change in changes)
 
 
-def _domains(subject: Subject) -> str:
+def domains(subject: AnySubject) -> str:
     """Return what is kept on the best and the worst challenge set."""
     kept = {
         split_title(split): quality.retained
@@ -266,16 +299,21 @@ def _domains(subject: Subject) -> str:
 
 
 def _controls(evidence: Evidence) -> str:
-    comparisons = evidence.benchmark.controls
+    comparisons, unit = evidence.benchmark.controls, _points_of(metric_of(evidence.benchmark))
     if not comparisons:
-        reason = evidence.controls.skipped or "no control was run"
-        return f"Without controls nobody can tell distillation from quality that comes for free: {reason}."
-    told = [_against(comparison) for comparison in comparisons if comparison.control != "majority"]
-    told += [_against(comparison) for comparison in comparisons if _unbeaten_majority(comparison)]
+        return without_controls(evidence.controls.skipped)
+    told = [against(comparison, unit) for comparison in comparisons if comparison.control != "majority"]
+    told += [against(comparison, unit) for comparison in comparisons if _unbeaten_majority(comparison)]
     told += [text for comparison in comparisons if (text := _unbeaten_by_the_teacher(evidence.benchmark, comparison))]
     if evidence.controls.skipped:
         told.append(f"Not every control ran: {evidence.controls.skipped}.")
     return " ".join(told)
+
+
+def without_controls(reason: str | None) -> str:
+    """Return what a build without controls does not show."""
+    reason = reason or "no control was run"
+    return f"Without controls nobody can tell distillation from quality that comes for free: {reason}."
 
 
 def _unbeaten_by_the_teacher(benchmark: BenchmarkResult, comparison: Comparison) -> str:
@@ -293,15 +331,15 @@ def _unbeaten_majority(comparison: Comparison) -> bool:
     return comparison.control == "majority" and not better(comparison.mean)
 
 
-def _against(comparison: Comparison) -> str:
-    """Return whether the student beats one control, and on which sets it is otherwise."""
-    mean = comparison.mean
+def against(comparison: Comparison, unit: Unit) -> str:
+    """Return whether the student beats one control, and on which sets it is otherwise; above zero it is better."""
+    mean, scale = comparison.mean, unit.scale
     changes = {split_title(split): change for split, change in comparison.differences.items()}
     wins = [name for name, change in changes.items() if better(change)]
     losses = [name for name, change in changes.items() if worse(change)]
     ties = [name for name in changes if name not in (*wins, *losses)]
     average = " on average" if len(changes) > 1 else ""
-    by = f"{magnitude(mean)} points{average} ({interval(mean)})"
+    by = f"{scale.magnitude(mean)} {unit.short}{average} ({scale.interval(mean)})"
     if better(mean) and len(changes) == 1:
         return f"The student beats {control_name(comparison)} by {by}."
     if better(mean):
@@ -309,28 +347,35 @@ def _against(comparison: Comparison) -> str:
         otherwise = (("worse on", losses), ("no better on", ties))
         buts = [f"{how} {listed(names)}" for how, names in otherwise if names]
         return f"{text}, but is {' and '.join(buts)}." if buts else f"{text}, and on every set."
-    by = f"{points(mean)} points{average}, {interval(mean)}"
+    by = f"{scale.signed(mean)} {unit.short}{average}, {scale.interval(mean)}"
     text = f"The student is {'worse than' if worse(mean) else 'no better than'} {control_name(comparison)} ({by})"
     return f"{text}, though better on {listed(wins)}." if wins else f"{text}."
 
 
 def _trust(evidence: Evidence) -> str:
     """Return whether the measurements are valid, and what their intervals do not cover."""
-    benchmark, seed = evidence.benchmark, evidence.student.training.seed
+    benchmark = evidence.benchmark
+    said = f"{believed(benchmark)} Intervals cover the choice of texts;"
+    if benchmark.seeds:
+        return f"{said} {_over_seeds(benchmark.seeds)}."
+    return f"{said} {trained_once(evidence.student.training.seed)}."
+
+
+def believed(benchmark: AnyBenchmark) -> str:
+    """Return whether the measurements are valid, and where they were made."""
     environment, validity = benchmark.environment, benchmark.validity
     where = (
         f"{environment.target}, which is emulated, not the device itself" if environment.emulated else environment.cpu
     )
     if validity.valid:
-        said = f"Measurements are valid: {benchmark.rounds} interleaved rounds on {where}."
-    else:
-        doubtful = "any number here, quality included" if validity.wrong else "times"
-        said = f"Do not rely on {doubtful} ({where}): {reasons(validity)}."
-    if benchmark.seeds:
-        return f"{said} Intervals cover the choice of texts; {_over_seeds(benchmark.seeds)}."
-    return (
-        f"{said} Intervals cover the choice of texts; each model was trained once (seed {seed}): another seed differs."
-    )
+        return f"Measurements are valid: {benchmark.rounds} interleaved rounds on {where}."
+    doubtful = "any number here, quality included" if validity.wrong else "times"
+    return f"Do not rely on {doubtful} ({where}): {reasons(validity)}."
+
+
+def trained_once(seed: int) -> str:
+    """Return what nobody knows of other seeds."""
+    return f"each model was trained once (seed {seed}): another seed differs"
 
 
 def _over_seeds(results: Sequence[SeedResult]) -> str:
@@ -343,7 +388,8 @@ def _over_seeds(results: Sequence[SeedResult]) -> str:
     )
 
 
-def _budget(lines: Sequence[BudgetLine]) -> str:
+def kept_promises(lines: Sequence[BudgetLine]) -> str:
+    """Return whether one artifact keeps what the recipe promises."""
     if not lines:
         return "No budget was set, so there is nothing to pass."
     missed = [f"{line.promise}: {line.measured}" for line in lines if line.verdict == "FAIL"]

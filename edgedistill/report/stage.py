@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 from edgedistill.files import canonical_json, sha256_of_text, write_atomic
 from edgedistill.recipe import Recipe
 from edgedistill.report.budget import judge, overall, recommend
-from edgedistill.report.evidence import Evidence
-from edgedistill.report.sentence import summarise
-from edgedistill.results import BenchmarkResult, Report
+from edgedistill.report.decoder.evidence import DecoderEvidence
+from edgedistill.report.evidence import AnyBenchmark, Evidence
+from edgedistill.report.sentence import Summary, summarise
+from edgedistill.results import BenchmarkResult, BudgetLine, Report
 from edgedistill.run import plain
 from edgedistill.student_values import Search, Tokens
 from edgedistill.values import Artifact, Controls, Corpus, QuantizedModel, Signals, Student, Teacher
@@ -54,23 +55,33 @@ def report(
     lines = judge(recipe.budget, benchmark)
     recommended = recommend(lines, benchmark)
     summary = summarise(evidence, lines, recommended)
-    made = Report(
+    made = concluded(benchmark, lines, summary)
+    return write(evidence, made, html.render(evidence, made, summary), markdown.render(evidence, made, summary), folder)
+
+
+def concluded(benchmark: AnyBenchmark, lines: tuple[BudgetLine, ...], summary: Summary) -> Report:
+    """Return what the report of one build says."""
+    return Report(
         schema_version=SCHEMA_VERSION,
         verdict=overall(lines, benchmark),
         sentence=summary.sentences,
         budget=lines,
-        recommended=recommended,
+        recommended=recommend(lines, benchmark),
         markdown=PurePosixPath("report.md"),
         html=PurePosixPath("report.html"),
         data=PurePosixPath("report.json"),
     )
-    write_atomic(folder / made.html, html.render(evidence, made, summary))
-    write_atomic(folder / made.markdown, markdown.render(evidence, made, summary))
+
+
+def write(evidence: Evidence | DecoderEvidence, made: Report, page: str, document: str, folder: Path) -> Report:
+    """Write report.html, report.md and report.json into `folder`."""
+    write_atomic(folder / made.html, page)
+    write_atomic(folder / made.markdown, document)
     write_atomic(folder / made.data, _data(evidence, made))
     return made
 
 
-def _data(evidence: Evidence, made: Report) -> str:
+def _data(evidence: Evidence | DecoderEvidence, made: Report) -> str:
     """Return the report and every value that it was made from, each with its stage folder, as JSON."""
     recipe = plain(evidence.recipe)
     values = {

@@ -6,6 +6,7 @@ from dataclasses import replace
 from edgedistill.report.evidence import (
     FIRST_WORKLOAD,
     SPACED_WORKLOAD,
+    AnyBenchmark,
     control_name,
     exported_teacher,
     find,
@@ -45,7 +46,7 @@ _STAGE_TITLES = {"distill": "Distillation", "export": "Export", "quantize": "Qua
 _NEEDS = {"p90_s": 64, "p95_s": 130, "p99_s": 662}
 
 
-def budget(lines: Sequence[BudgetLine], benchmark: BenchmarkResult) -> Table:
+def budget(lines: Sequence[BudgetLine], benchmark: AnyBenchmark) -> Table:
     """Every promise against every artifact."""
     rows = tuple(
         row(
@@ -287,7 +288,7 @@ def folded(table: Table) -> Table:
     return replace(table, folded=True)
 
 
-def title_of(benchmark: BenchmarkResult, name: str) -> str:
+def title_of(benchmark: AnyBenchmark, name: str) -> str:
     """Return what a person calls a subject; a step's other names stand for themselves."""
     subject = find(benchmark, name)
     return name.replace("_", " ") if subject is None else name_of(subject)
@@ -331,16 +332,16 @@ def speed_cell(ratio: Ratio | None, tone: str) -> Cell:
     return Cell(compared(ratio.median, "faster", "slower", ratio_digits(ratio)), f"{low} to {high}×", tone=tone)
 
 
-def timing_tone(benchmark: BenchmarkResult) -> str:
+def timing_tone(benchmark: AnyBenchmark) -> str:
     """Return the tone of times: weak where the benchmark calls them invalid."""
     return "" if benchmark.validity.valid else "weak"
 
 
-def memory_tone(benchmark: BenchmarkResult) -> str:
+def memory_tone(benchmark: AnyBenchmark) -> str:
     """Return the tone of memory: a busy machine makes nothing larger, so only another model's makes it weak."""
     return "weak" if benchmark.validity.wrong else ""
 
 
-def emulated(benchmark: BenchmarkResult) -> str:
+def emulated(benchmark: AnyBenchmark) -> str:
     """Return what stands behind the name of every time and memory that no real device gave."""
     return " (emulated)" if benchmark.environment.emulated else ""

@@ -5,12 +5,44 @@ Everywhere else in the project numbers are SI. A number is never given more digi
 
 import math
 import re
+from dataclasses import dataclass
 
 from edgedistill.results import Ratio
 from edgedistill.values import Metric
 
 DASH = "—"
 MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a difference is said: always in the digits that its interval carries."""
+
+    factor: float
+    decimals: int  # more than the same width in percentage points has
+
+    def signed(self, change: Metric) -> str:
+        """Return the difference with its sign; a zero has none."""
+        text = self._fixed(change.value, change)
+        return text if text.startswith(MINUS) or not text.strip("0.") else f"+{text}"
+
+    def magnitude(self, change: Metric) -> str:
+        """Return the difference without its sign."""
+        return self.signed(change).lstrip(f"+{MINUS}")
+
+    def interval(self, metric: Metric) -> str:
+        """Return the 95 % interval in the same digits."""
+        return f"{self._fixed(metric.low, metric)} to {self._fixed(metric.high, metric)}"
+
+    def _fixed(self, value: float, metric: Metric) -> str:
+        return _fixed(value * self.factor, _decimals(metric) + self.decimals)
+
+
+POINTS = Scale(100, 0)
+"""Percentage points: differences of two proportions."""
+
+NATS = Scale(1, 2)
+"""Nats: differences of two mean losses."""
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -65,19 +97,17 @@ def percent(proportion: float) -> str:
 
 def points(metric: Metric) -> str:
     """Return a difference of two proportions in percentage points, always with its sign."""
-    text = _fixed(metric.value * 100, _decimals(metric))
-    return text if text.startswith(MINUS) or not text.strip("0.") else f"+{text}"
+    return POINTS.signed(metric)
 
 
 def interval(metric: Metric) -> str:
     """Return the 95 % interval in the digits of `share` and `points`."""
-    decimals = _decimals(metric)
-    return f"{_fixed(metric.low * 100, decimals)} to {_fixed(metric.high * 100, decimals)}"
+    return POINTS.interval(metric)
 
 
 def magnitude(metric: Metric) -> str:
     """Return a difference in percentage points without its sign."""
-    return points(metric).lstrip(f"+{MINUS}")
+    return POINTS.magnitude(metric)
 
 
 def lost(change: Metric) -> Metric:
@@ -88,6 +118,26 @@ def lost(change: Metric) -> Metric:
 def tiny(value: float) -> str:
     """Return a number of any magnitude to two digits, such as 2.1e-6: rounding errors, limits."""
     return re.sub(r"e([-+])0", r"e\1", f"{value:.2g}")
+
+
+def perplexity(metric: Metric) -> str:
+    """Return a perplexity with three digits."""
+    return significant(metric.value)
+
+
+def perplexity_interval(metric: Metric) -> str:
+    """Return the 95 % interval in the digits of `perplexity`."""
+    return f"{significant(metric.low)} to {significant(metric.high)}"
+
+
+def nats(value: float) -> str:
+    """Return a divergence to two digits, without an exponent where it is of a size that a person reads."""
+    return tiny(value) if value < 0.001 else significant(value, 2)
+
+
+def per_second(rate: float) -> str:
+    """Return tokens in a second."""
+    return f"{significant(rate)} tokens/s"
 
 
 def times(ratio: float, digits: int = 3) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgedistill.decoder_values import DecoderQuality
-from edgedistill.statistics import mean_over_rows, unseen
+from edgedistill.statistics import mean_over_rows, retained_over_rows, unseen
 from edgedistill.values import Metric
 
 FLIPS_KEPT = 20
@@ -51,6 +51,7 @@ def summary(
         kl_student=kl_student,
         kl_student_p99=kl_student_p99,
         agreement_student=None if student is None else _share(positions["top"] == student["top"], starts),
+        retained=None if teacher is None else _retained(positions, teacher, starts, tokens),
     )
 
 
@@ -89,10 +90,21 @@ def _divergence(kl: np.ndarray, starts: np.ndarray, reference: np.ndarray | None
     return _mean(kl.astype(np.float64), starts), float(np.percentile(kl, 99))
 
 
+def _retained(positions: np.ndarray, teacher: np.ndarray, starts: np.ndarray, tokens: np.ndarray) -> Metric | None:
+    """Return how many of the teacher's right tokens a model has, more or fewer, on the same positions."""
+    right, right_teacher = (_sums(each["top"] == tokens, starts) for each in (positions, teacher))
+    return retained_over_rows(right, right_teacher, np.diff(starts))
+
+
 def _mean(values: np.ndarray, starts: np.ndarray, hidden: float = 0.0) -> Metric:
     """Return the mean of one number for each position."""
-    sums = np.diff(np.concatenate([[0.0], np.cumsum(values)])[starts])
-    return mean_over_rows(sums, np.diff(starts), hidden)
+    return mean_over_rows(_sums(values, starts), np.diff(starts), hidden)
+
+
+def _sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return each row's sum of one number for each position, (rows,) float64."""
+    found: np.ndarray = np.diff(np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])[starts])
+    return found
 
 
 def _share(right: np.ndarray, starts: np.ndarray) -> Metric:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from edgedistill.decoder_results import LossComparison, LossSeed, LossStep
 from edgedistill.decoder_values import (
     DecoderArtifact,
     DecoderControls,
@@ -15,6 +15,7 @@ from edgedistill.decoder_values import (
     DecoderSignals,
     DecoderStudent,
 )
+from edgedistill.results import Comparison, SeedResult, Step
 from edgedistill.training.counted_rows import CountedRows
 from edgedistill.training.decoder_quality import loss_difference, summary
 from edgedistill.training.language import rows_of
@@ -64,9 +65,21 @@ class Measured:
         tokens = self.rows[split].tokens
         return summary(self.said[name][split], self.starts[split], tokens=tokens, teacher=teacher, student=student)
 
-    def differences(self, after: Positions, before: Positions) -> dict[str, Metric]:
-        """Return what is lost from one model to the next, in nats a token; above zero is worse."""
-        return {split: loss_difference(after[split], before[split], self.starts[split]) for split in self.splits}
+    def differences(self, after: Positions, before: Positions) -> dict[str, Any]:
+        """Return what is lost from one model to the next, in nats a token; above zero is worse.
+
+        Returns:
+            differences: by split; mean: over the positions of all splits.
+        """
+        ends = np.cumsum([0, *(self.rows[split].positions for split in self.splits)])
+        starts = [self.starts[split][:-1] + end for split, end in zip(self.splits, ends[:-1], strict=True)]
+        together = [np.concatenate([said[split] for split in self.splits]) for said in (after, before)]
+        return {
+            "differences": {
+                split: loss_difference(after[split], before[split], self.starts[split]) for split in self.splits
+            },
+            "mean": loss_difference(together[0], together[1], np.concatenate([*starts, ends[-1:]])),
+        }
 
 
 def read(value: StageValue, evaluation: DecoderEvaluation) -> Positions:
@@ -74,28 +87,32 @@ def read(value: StageValue, evaluation: DecoderEvaluation) -> Positions:
     return {split: np.load(value.path(file)) for split, file in evaluation.positions.items()}
 
 
-def waterfall(told: Measured, artifacts: Mapping[str, DecoderArtifact]) -> Iterator[LossStep]:
+def _perplexities(evaluation: DecoderEvaluation) -> dict[str, Metric]:
+    return {split: found.perplexity for split, found in evaluation.quality.items()}
+
+
+def waterfall(told: Measured, artifacts: Mapping[str, DecoderArtifact]) -> Iterator[Step]:
     """Yield what each stage lost: distillation, then for each format its layout, then each method's rounding."""
-    yield LossStep(
+    yield Step(
         before="teacher", after="student", stage="distill", artifact=None,
-        differences=told.differences(told.student, told.teacher),
+        **told.differences(told.student, told.teacher),
     )  # fmt: skip
     for name in artifacts:
         whole = f"{name}.float32"
-        yield LossStep(
+        yield Step(
             before="student", after=whole, stage="export", artifact=name,
-            differences=told.differences(told.said[whole], told.student),
+            **told.differences(told.said[whole], told.student),
         )  # fmt: skip
         for file in artifacts[name].files:
             made = f"{name}.{file.name}"
             if made != whole:
-                yield LossStep(
+                yield Step(
                     before=whole, after=made, stage="quantize", artifact=name,
-                    differences=told.differences(told.said[made], told.said[whole]),
+                    **told.differences(told.said[made], told.said[whole]),
                 )  # fmt: skip
 
 
-def comparisons(told: Measured) -> Iterator[LossComparison]:
+def comparisons(told: Measured) -> Iterator[Comparison]:
     """Yield the float student against each control."""
     controls = told.controls
     titles = {
@@ -105,13 +122,13 @@ def comparisons(told: Measured) -> Iterator[LossComparison]:
     for name, title in titles.items():
         evaluation: DecoderEvaluation | None = getattr(controls, name)
         if evaluation is not None:
-            yield LossComparison(
-                control=name, title=title, quality=evaluation.quality,
-                differences=told.differences(told.student, read(controls, evaluation)),
+            yield Comparison(
+                control=name, title=title, quality=_perplexities(evaluation),
+                **told.differences(told.student, read(controls, evaluation)),
             )  # fmt: skip
 
 
-def seeds(told: Measured) -> Iterator[LossSeed]:
+def seeds(told: Measured) -> Iterator[SeedResult]:
     """Yield every seed, the shipped student's first; nothing where only one ran."""
     controls = told.controls
     if not controls.repeats or controls.no_teacher is None:
@@ -121,4 +138,4 @@ def seeds(told: Measured) -> Iterator[LossSeed]:
     first = told.float_student.training.seed
     numbers = [first, *(one.seed for one in controls.repeats)]
     for seed, (student, alone, evaluation) in zip(numbers, pairs, strict=True):
-        yield LossSeed(seed=seed, quality=evaluation.quality, differences=told.differences(student, alone))
+        yield SeedResult(seed=seed, quality=_perplexities(evaluation), **told.differences(student, alone))

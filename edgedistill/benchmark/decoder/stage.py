@@ -130,13 +130,12 @@ class _Describe:
         self.tokenizer = load_tokenizer(teacher.path(teacher.checkpoint))
 
     def subject(self, candidate: Candidate) -> DecoderSubject:
-        name, rounds = candidate.name, self.rounds[candidate.name]
+        rounds, said = self.rounds[candidate.name], self.answers[candidate.name]
         loads_s = [answer.load_s for answer in rounds]
-        beside = self.rounds.get(candidate.float_student)
-        said = self.answers[name]
-        flipped = {split: self._flips(name, split) for split in self.told.splits}
+        beside, apart = (self.rounds.get(name) for name in (candidate.float_student, candidate.exported_teacher))
+        flipped = {split: self._flips(candidate.name, split) for split in self.told.splits}
         return DecoderSubject(
-            name=name,
+            name=candidate.name,
             title=candidate.title,
             role=candidate.role,
             runtime=candidate.runtime,
@@ -151,11 +150,12 @@ class _Describe:
             kv_cache_tokens=len(self.passes.rows[0]),
             kv_cache_bytes=rounds[0].kv_cache_bytes,
             prefill=latency.prefill_of(rounds, self.passes),
-            decode=latency.decode_of(rounds, self.passes, self.single.get(name)),
+            decode=latency.decode_of(rounds, self.passes, self.single.get(candidate.name)),
             ttft=latency.ttft_of(rounds),
             speedup=latency.speedup(self.rounds["teacher"], rounds),
             speedup_float=None if beside is None else latency.speedup(beside, rounds),
-            quality={split: self.told.quality(name, split) for split in self.told.splits},
+            speedup_exported=None if apart is None else latency.speedup(apart, rounds),
+            quality={split: self.told.quality(candidate.name, split) for split in self.told.splits},
             flips={split: len(found) for split, found in flipped.items()},
             worst_flips={split: found[:20] for split, found in flipped.items()},
             noise=latency.noise_of(rounds, self.threads),

@@ -1,0 +1,143 @@
+"""Tables of how a language model came to be: what was read, what is kept of the teacher, training, parity, hashes."""
+
+from collections.abc import Iterator
+
+from edgedistill.report.background import NOISE, chain, noise_cells, trained
+from edgedistill.report.decoder.evidence import DecoderEvidence
+from edgedistill.report.evidence import name_of, split_title
+from edgedistill.report.page import Cell, Row, Table, missing, row
+from edgedistill.report.units import count, duration, percent, rounded_count, significant, size, tiny
+from edgedistill.values import Split
+
+_WAYS = {
+    "sampled": "tokens drawn from it, with how often each was",
+    "top_k": "the likeliest tokens, and one entry for the rest",
+    "dense": "every token",
+}
+
+
+def splits(evidence: DecoderEvidence) -> Table:
+    """Rows and tokens of every split, and what was taken out of it."""
+    corpus, read = evidence.corpus, evidence.signals.splits
+    columns = (
+        "Split", "Texts", "Rows read", "Tokens read", "Tokens that count", "Exact duplicates", "Near duplicates",
+        "Empty",
+    )  # fmt: skip
+    rows = []
+    for name in ("train", "validation", "calibration", *corpus.evaluation_splits):
+        own, seen = corpus.splits.get(name), read.get(name)
+        if own is None:
+            continue
+        unread = missing("the teacher did not read it")
+        cells = [unread] * 3 if seen is None else [Cell(count(n)) for n in (seen.rows, seen.tokens, seen.positions)]
+        rows.append(row(split_title(name), count(own.rows), *cells, *_removed(own)))
+    return Table("Splits as the teacher reads them, and texts removed", columns, tuple(rows))
+
+
+def _removed(split: Split) -> tuple[str, str, str]:
+    return (
+        count(split.exact_duplicates_removed), count(split.near_duplicates_removed), count(split.empty_rows_removed)
+    )  # fmt: skip
+
+
+def cached(evidence: DecoderEvidence) -> Table:
+    """What is kept of the teacher's distribution at each position that the student learns from."""
+    signals = evidence.signals
+    dense_bytes = 2 * signals.vocabulary
+    rows = []
+    for name, kept in signals.logits.items():
+        positions = signals.splits[name].positions
+        rows.append(
+            row(
+                split_title(name),
+                Cell(kept.way.replace("_", " "), _WAYS.get(kept.way, "")),
+                count(positions),
+                Cell(f"{significant(kept.bytes_per_position)} bytes", f"every token in float16: {count(dense_bytes)}"),
+                size(kept.bytes_per_position * positions),
+            )
+        )
+    columns = ("Split", "Kept of each distribution", "Positions", "A position", "In all")
+    return Table("The teacher's logits, as the student learns from them", columns, tuple(rows))
+
+
+def models(evidence: DecoderEvidence) -> Table:
+    """The teacher and the student, side by side."""
+    teacher, student, signals = evidence.teacher, evidence.student, evidence.signals
+    fitted = "used as it came" if teacher.fit is None else f"fitted ({teacher.fit_method}), {trained(teacher.fit)}"
+    read = sum(split.tokens for split in signals.splits.values())
+    rows = (
+        row("From", teacher.source, student.initialised_from),
+        row("Kind", teacher.kind.replace("_", " "), student.kind.replace("_", " ")),
+        row("Parameters", rounded_count(teacher.parameters), rounded_count(student.parameters)),
+        row("Weights, as trained", size(teacher.weights_bytes), size(student.weights_bytes)),
+        row("Training", fitted, trained(student.training)),
+        row("Reads the texts", f"once: {count(read)} tokens in {duration(signals.seconds)}", "as cached token ids"),
+        row("Vocabulary", f"{count(signals.vocabulary)} tokens", "the teacher's"),
+        row("Licence", teacher.licence, evidence.recipe.licence),
+    )
+    return Table("Teacher and student", ("", "Teacher", "Student"), rows)
+
+
+def parity(evidence: DecoderEvidence) -> Table:
+    """The proof that export changed no number, one row for each file, the teacher's among them."""
+    columns = (
+        "File", "Size", "Bits per weight", "Weights", "KL from PyTorch, nats", "Allowed", "Same likeliest token",
+        "Where it leads by 1 logit", "Allowed", "Same token ids", "Conversations",
+    )  # fmt: skip
+    return Table("Parity of every file with its checkpoint", columns, tuple(_parity_rows(evidence)))
+
+
+def _parity_rows(evidence: DecoderEvidence) -> Iterator[Row]:
+    files = [(name, file) for name, _, file in evidence.variants()]
+    files += [(f"teacher.{name} (not shipped)", artifact.teacher) for name, artifact in evidence.artifacts.items()]
+    for name, file in files:
+        proof = file.parity
+        conversations = (
+            Cell(count(proof.conversations)) if proof.conversations else missing("the model has no chat template")
+        )
+        yield row(
+            name, size(file.size_bytes), significant(file.bits_per_weight),
+            Cell("bit-equal", tone="good") if proof.weights_bit_equal else Cell("differ", tone="bad"),
+            Cell(tiny(proof.kl), f"{count(proof.positions)} positions", tone=_within(proof.kl <= proof.kl_limit)),
+            tiny(proof.kl_limit), percent(proof.agreement),
+            Cell(percent(proof.sure_agreement), tone=_within(proof.sure_agreement >= proof.sure_limit)),
+            f"at least {percent(proof.sure_limit)}", f"{count(proof.tokenizer_texts)} texts", conversations,
+        )  # fmt: skip
+
+
+def _within(kept: bool) -> str:
+    return "" if kept else "bad"
+
+
+def noise(evidence: DecoderEvidence) -> Table:
+    """What else the machine did while each model was measured."""
+    rows = tuple(
+        row(name_of(subject), *noise_cells(subject), f"{subject.threads}") for subject in evidence.benchmark.subjects
+    )
+    return Table("Noise while measuring", ("Model", *NOISE, "Threads, as the runtime says"), rows)
+
+
+def provenance(evidence: DecoderEvidence) -> Table:
+    """The chain of hashes from the teacher's source to the shipped files."""
+    teacher, student, signals, corpus = evidence.teacher, evidence.student, evidence.signals, evidence.corpus
+    links = [
+        ("teacher's source", teacher.source, teacher.source_weights_sha256, teacher.folder.name),
+        ("teacher", "as it was distilled from", teacher.weights_sha256, teacher.folder.name),
+    ]
+    links += [("data", name, digest, corpus.folder.name) for name, digest in corpus.sources.items()]
+    links += [
+        ("tokenizer", "of teacher and student", signals.tokenizer_sha256, signals.folder.name),
+        ("student", student.kind.replace("_", " "), student.weights_sha256, student.folder.name),
+    ]
+    links += [
+        ("quantized", method, model.weights_sha256, model.folder.name) for method, model in evidence.quantized.items()
+    ]
+    links += [
+        ("file", f"{name}: {file.file}", file.sha256, artifact.folder.name)
+        for name, artifact, file in evidence.variants()
+    ]
+    links += [
+        ("recipe", f"sections that decide the {one.format} files", one.recipe_sha256, one.folder.name)
+        for one in evidence.artifacts.values()
+    ]
+    return chain(links)

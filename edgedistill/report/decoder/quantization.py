@@ -1,0 +1,93 @@
+"""Tables of how a language model is stored in ggml's types, and of what that costs before and after export."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from math import prod
+
+from edgedistill.decoder_values import DecoderQuality, GgmlModel, GgmlTensorFacts
+from edgedistill.report.decoder.evidence import DecoderEvidence, fallen_back
+from edgedistill.report.evidence import find
+from edgedistill.report.page import Cell, Table, missing, row
+from edgedistill.report.tables import metric_cell
+from edgedistill.report.units import count, nats, percent, rounded_count, significant, size
+
+
+def methods(evidence: DecoderEvidence) -> Table:
+    """Every method: what a weight takes, and how far the model is from the float student before and after export."""
+    columns = (
+        "Method", "Bits per weight", "Importance matrix", "KL, weights alone", "Same likeliest token", "Format",
+        "KL, as deployed", "Same likeliest token", "Stored otherwise",
+    )  # fmt: skip
+    rows = []
+    for method, model in evidence.quantized.items():
+        before = _from_student(model.evaluation.quality)
+        fallen = f"{count(len(fallen_back(model)))} of {count(len(model.tensors))} tensors"
+        for name in evidence.artifacts:
+            subject = find(evidence.benchmark, f"{name}.{method}")
+            after = _from_student({} if subject is None else subject.quality)
+            rows.append(
+                row(method, significant(model.bits_per_weight), _importance(model), *before, name, *after, fallen)
+            )
+    return Table("Every method against the float student, on the test set; KL in nats a token", columns, tuple(rows))
+
+
+def _from_student(quality: Mapping[str, DecoderQuality]) -> tuple[Cell, Cell]:
+    on_test = quality.get("test")
+    none = missing("not compared with the float student on the test set")
+    if on_test is None or on_test.kl_student is None:
+        return none, none
+    p99 = "" if on_test.kl_student_p99 is None else f"99th percentile {nats(on_test.kl_student_p99)}"
+    agreement = on_test.agreement_student
+    return Cell(nats(on_test.kl_student.value), p99), none if agreement is None else metric_cell(agreement)
+
+
+def _importance(model: GgmlModel) -> Cell:
+    if model.importance is None:
+        return Cell("none")
+    return Cell("mean squares of each weight's inputs", f"over {count(model.importance_positions)} calibration tokens")
+
+
+def types(model: GgmlModel) -> Table:
+    """How the weights of one method are stored, by ggml's types."""
+    groups: dict[str, list[GgmlTensorFacts]] = defaultdict(list)
+    for tensor in model.tensors:
+        groups[tensor.type].append(tensor)
+    rows = []
+    for kind, tensors in sorted(groups.items(), key=lambda group: -sum(one.stored_bytes for one in group[1])):
+        numbers, stored_bytes = sum(prod(one.shape) for one in tensors), sum(one.stored_bytes for one in tensors)
+        worst = max(tensors, key=lambda one: one.relative_error)
+        bits = missing("the tensors are empty") if not numbers else Cell(significant(stored_bytes * 8 / numbers))
+        rows.append(
+            row(kind, count(len(tensors)), rounded_count(numbers), size(stored_bytes), bits, _error(worst, worst.name))
+        )
+    columns = ("Type", "Tensors", "Numbers", "Stored", "Bits per number", "Largest relative error")
+    return Table(f"{model.method}: how the weights are stored", columns, tuple(rows))
+
+
+def _error(tensor: GgmlTensorFacts, detail: str = "") -> Cell:
+    if tensor.relative_error == 0:
+        return missing("nothing is rounded")
+    return Cell(percent(tensor.relative_error), detail)
+
+
+def fallbacks(model: GgmlModel) -> Table:
+    """Every tensor that is not stored in the type that the scheme has for it, by name, with the reason."""
+    columns = ("Tensor", "Shape", "Wanted", "Stored as", "Because")
+    rows = tuple(
+        row(Cell(one.name, tone="code"), _shape(one), one.wanted, one.type, one.reason) for one in fallen_back(model)
+    )
+    return Table(f"{model.method}: stored otherwise than the scheme has it", columns, rows)
+
+
+def tensors(model: GgmlModel) -> Table:
+    """Every tensor of one method."""
+    columns = ("Tensor", "Shape", "Type", "Stored", "Relative error")
+    rows = tuple(
+        row(Cell(one.name, tone="code"), _shape(one), one.type, size(one.stored_bytes), _error(one))
+        for one in model.tensors
+    )
+    return Table(f"{model.method}: all {len(model.tensors)} tensors", columns, rows, folded=True)
+
+
+def _shape(tensor: GgmlTensorFacts) -> str:
+    return " × ".join(map(str, tensor.shape)) or "scalar"

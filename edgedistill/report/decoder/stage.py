@@ -1,0 +1,63 @@
+"""The report stage of a language model: the same page, other numbers.
+
+As every report it computes no statistic: each number is a given one, formatted, or the ratio of two given ones; a mean
+loss is the logarithm of a given perplexity.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgedistill.decoder_results import DecoderBenchmark
+from edgedistill.decoder_values import DecoderArtifact, DecoderControls, DecoderSignals, DecoderStudent, GgmlModel
+from edgedistill.recipe import Recipe
+from edgedistill.report.budget import judge, recommend
+from edgedistill.report.decoder.evidence import DecoderEvidence
+from edgedistill.report.decoder.sentence import summarise
+from edgedistill.report.evidence import find
+from edgedistill.report.stage import concluded, write
+from edgedistill.results import Report
+from edgedistill.values import Corpus, Teacher
+
+
+def report(
+    recipe: Recipe,
+    *,
+    task: Any,
+    corpus: Corpus,
+    teacher: Teacher,
+    signals: DecoderSignals,
+    student: DecoderStudent,
+    controls: DecoderControls,
+    quantized: Mapping[str, GgmlModel],
+    artifacts: Mapping[str, DecoderArtifact],
+    benchmark: DecoderBenchmark,
+    folder: Path,
+) -> Report:
+    """Write report.md, report.html and report.json into `folder`, and return the verdict with its reasons.
+
+    Args:
+        task: its options.
+        quantized: method -> model.
+        artifacts: format -> artifact.
+    """
+    from edgedistill.report import html, markdown  # matplotlib: only when there is a page to draw
+    from edgedistill.report.decoder import tables
+    from edgedistill.report.decoder.sections import sections
+    from edgedistill.report.decoder.tiles import tiles
+
+    evidence = DecoderEvidence(
+        recipe=recipe, task=task, corpus=corpus, teacher=teacher, signals=signals, student=student, controls=controls,
+        quantized=quantized, artifacts=artifacts, benchmark=benchmark,
+    )  # fmt: skip
+    lines = judge(recipe.budget, benchmark)
+    name = recommend(lines, benchmark)
+    subject = find(benchmark, name)
+    summary = summarise(evidence, lines, name)
+    made = concluded(benchmark, lines, summary)
+    first = () if subject is None else tiles(benchmark, subject)
+    page = html.page(recipe, benchmark, made, summary, first, sections(evidence, lines, name))
+    shown = [tables.results(evidence, name), tables.path(evidence), tables.waterfall(benchmark, name)]
+    shown += [tables.differences(benchmark)] if benchmark.controls else []
+    document = markdown.document(evidence, made, summary, [*shown, tables.controls(evidence)])
+    return write(evidence, made, page, document, folder)
