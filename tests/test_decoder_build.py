@@ -8,9 +8,14 @@ import pytest
 from tiny_decoders import documents, write_decoder
 
 from edgedistill import pipeline
-from edgedistill.decoder_values import DecoderControls, DecoderSignals, DecoderStudent
+from edgedistill.decoder_results import DecoderBenchmark
+from edgedistill.decoder_values import DecoderArtifact, DecoderControls, DecoderSignals, DecoderStudent, GgmlModel
+from edgedistill.export.gguf_file import differences
+from edgedistill.models import ggml_tensors
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
+
+pytest.importorskip("llama_cpp", reason="llama.cpp runs what is built; it needs the extra gguf, and a C++ compiler")
 
 RECIPE = """\
 name: tiny-speech
@@ -41,7 +46,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     recipe = folder / "tiny.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")
-    pipeline.build(load(recipe), folder, folder / "runs", until="bench")
+    pipeline.build(load(recipe), folder, folder / "runs", until="report")
     return folder
 
 
@@ -70,3 +75,47 @@ def test_the_student_comes_near_the_teacher(built: Path) -> None:
     assert signals.evaluation.quality["test"].perplexity.value < found.perplexity.value * 1.1
     assert [repeat.seed for repeat in controls.repeats] == [1]
     assert {check.name for check in student.preflight} == {"token_ids", "few_rows_overfit"}
+
+
+def test_every_number_is_decided_by_quantize_and_found_in_the_file(built: Path) -> None:
+    artifact = value(built, "export-gguf", DecoderArtifact)
+    assert [file.name for file in artifact.files] == ["float32", "q8_0", "q4_k_m"]
+    for method in ("q8_0", "q4_k_m"):
+        model = value(built, f"quantize-{method}", GgmlModel)
+        (file,) = (one for one in artifact.files if one.name == method)
+        decided = ggml_tensors.load(model.path(model.weights))
+        assert differences(artifact.path(artifact.root) / file.file, decided) == []
+        assert file.parity.weights_bit_equal
+        assert file.parity.kl < file.parity.kl_limit
+    fallen = [one for one in value(built, "quantize-q4_k_m", GgmlModel).tensors if one.type != one.wanted]
+    assert fallen, "64 columns do not divide into blocks of 256"
+    assert all(one.reason for one in fallen)
+
+
+def test_what_is_measured_is_what_ships(built: Path) -> None:
+    measured = value(built, "benchmark", DecoderBenchmark)
+    assert [one.name for one in measured.subjects] == [
+        "teacher", "teacher.gguf", "gguf.float32", "gguf.q8_0", "gguf.q4_k_m",
+    ]  # fmt: skip
+    assert not measured.validity.wrong
+    by_name = {one.name: one.quality["test"] for one in measured.subjects}
+    student = value(built, "student", DecoderStudent).evaluation.quality["test"]
+    assert by_name["gguf.float32"].perplexity.value == pytest.approx(student.perplexity.value, rel=1e-3)
+    assert by_name["gguf.float32"].kl_student.value < 1e-4 < by_name["gguf.q4_k_m"].kl_student.value
+    assert by_name["gguf.q8_0"].kl_student.value < by_name["gguf.q4_k_m"].kl_student.value
+    assert [step.stage for step in measured.waterfall] == ["distill", "export", "quantize", "quantize"]
+    lost = {step.after: step.mean.value for step in measured.waterfall}
+    assert lost["student"] + lost["gguf.float32"] + lost["gguf.q4_k_m"] == pytest.approx(
+        np.log(by_name["gguf.q4_k_m"].perplexity.value) - np.log(by_name["teacher"].perplexity.value), abs=1e-4
+    )
+    assert [control.control for control in measured.controls] == ["no_teacher", "untrained"]
+    assert [one.seed for one in measured.seeds] == [0, 1]
+
+
+def test_what_is_promoted_is_whole_and_says_what_it_is(built: Path) -> None:
+    shipped = built / "runs" / "tiny-speech" / "artifacts" / "tiny-speech-0.1.0-gguf"
+    names = sorted(file.name for file in shipped.iterdir())
+    assert {"NOTICE", "README.md", "SHA256SUMS"} <= set(names)
+    assert sum(name.endswith(".gguf") for name in names) == 3
+    report = (built / "runs" / "tiny-speech" / "report.md").read_text(encoding="utf-8")
+    assert "perplexity" in report

@@ -5,9 +5,19 @@ from collections.abc import Iterator, Sequence
 
 from edgedistill.report.evidence import AnySubject, Evidence, find, name_of, split_title
 from edgedistill.report.page import Cell, Row, Table, facts, missing, row
-from edgedistill.report.sentence import better
 from edgedistill.report.tables import change_cell, kept_cell, metric_cell
-from edgedistill.report.units import count, duration, interval, percent, rounded_count, share, significant, size, tiny
+from edgedistill.report.units import (
+    better,
+    count,
+    duration,
+    interval,
+    percent,
+    rounded_count,
+    share,
+    significant,
+    size,
+    tiny,
+)
 from edgedistill.results import BenchmarkResult, Environment
 from edgedistill.student_values import Search, Tokens
 from edgedistill.values import (

@@ -28,6 +28,7 @@ from edgedistill.report.evidence import (
 from edgedistill.report.units import (
     POINTS,
     Scale,
+    better,
     compared,
     duration,
     interval,
@@ -38,6 +39,7 @@ from edgedistill.report.units import (
     ratio_range,
     share,
     significant,
+    worse,
 )
 from edgedistill.results import BenchmarkResult, BudgetLine, Comparison, Ratio, SeedResult, Step, Subject
 from edgedistill.values import Metric
@@ -109,16 +111,6 @@ def summarise(evidence: Evidence, lines: Sequence[BudgetLine], recommended: str 
 def metric_of(benchmark: BenchmarkResult) -> str:
     """Return the metric's name in words."""
     return benchmark.metric_name.replace("_", " ")
-
-
-def better(difference: Metric) -> bool:
-    """Whether the whole interval lies above zero."""
-    return difference.low > 0
-
-
-def worse(difference: Metric) -> bool:
-    """Whether the whole interval lies below zero."""
-    return difference.high < 0
 
 
 def _headline(evidence: Evidence, subject: Subject) -> str:

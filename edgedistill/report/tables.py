@@ -16,8 +16,9 @@ from edgedistill.report.evidence import (
     workload,
 )
 from edgedistill.report.page import Cell, Row, Table, missing, row
-from edgedistill.report.sentence import better, metric_of, worse
+from edgedistill.report.sentence import metric_of
 from edgedistill.report.units import (
+    better,
     compared,
     count,
     duration,
@@ -29,6 +30,7 @@ from edgedistill.report.units import (
     significant,
     size,
     tiny,
+    worse,
 )
 from edgedistill.results import (
     BenchmarkResult,

@@ -115,6 +115,16 @@ def lost(change: Metric) -> Metric:
     return Metric(value=-change.value, low=-change.high, high=-change.low, n=change.n)
 
 
+def better(difference: Metric) -> bool:
+    """Whether the whole interval lies above zero."""
+    return difference.low > 0
+
+
+def worse(difference: Metric) -> bool:
+    """Whether the whole interval lies below zero."""
+    return difference.high < 0
+
+
 def tiny(value: float) -> str:
     """Return a number of any magnitude to two digits, such as 2.1e-6: rounding errors, limits."""
     return re.sub(r"e([-+])0", r"e\1", f"{value:.2g}")

@@ -8,10 +8,10 @@ from edgedistill.report.decoder.evidence import METRIC, DecoderEvidence
 from edgedistill.report.decoder.sentence import smaller
 from edgedistill.report.evidence import control_name, find, name_of, reference, split_title
 from edgedistill.report.page import Cell, Row, Table, missing, row
-from edgedistill.report.sentence import better, worse
 from edgedistill.report.tables import emulated, memory_tone, metric_cell, percentile, speed_cell, timing_tone, title_of
 from edgedistill.report.units import (
     NATS,
+    better,
     compared,
     count,
     duration,
@@ -21,6 +21,7 @@ from edgedistill.report.units import (
     perplexity_interval,
     significant,
     size,
+    worse,
 )
 from edgedistill.results import Ratio
 from edgedistill.values import Metric
