@@ -114,6 +114,8 @@ class FormatOptions(Section):
 
     format: str
     STORES: ClassVar[frozenset[str]] = frozenset()  # schemes this format can hold
+    EXTRA: ClassVar[str] = ""  # of this package, where the format needs one
+    IMPORTS: ClassVar[tuple[str, ...]] = ()  # what that extra brings
     TASKS: ClassVar[frozenset[str]] = frozenset(  # tasks whose models it lays out
         {"text_classification", "multi_label_classification", "sentence_embedding"}
     )

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -24,6 +25,7 @@ from edgedistill.models.resolve import PICKLES, gguf_of, resolve
 from edgedistill.models.student import anatomy, most_tokens, own_checkpoint
 from edgedistill.recipe import Recipe
 from edgedistill.recipe_sections import BenchmarkOptions, DataOptions, ModelReference
+from edgedistill.section import FormatOptions
 
 Found = Iterator[tuple[str, str]]
 TARGETS = "edgedistill.targets"
@@ -54,6 +56,19 @@ def problems(sections: Mapping[str, Any], base: Path) -> Found:
         yield from _own_start_problems(sections["student"], sections.get("task"), base)
     if "benchmark" in sections:
         yield from _target_problems(sections["benchmark"])
+    if "export" in sections:
+        yield from _missing_extras(sections["export"])
+
+
+def _missing_extras(export: Sequence[FormatOptions]) -> Found:
+    """Yield what must be installed for a format: better now than after hours of training."""
+    for index, options in enumerate(export):
+        lacking = [name for name in options.IMPORTS if find_spec(name) is None]
+        if lacking:
+            yield (
+                f"export[{index}].format",
+                f"'{options.format}' needs {' and '.join(lacking)}; run: pip install 'edgedistill[{options.EXTRA}]'",
+            )
 
 
 def head_labels(config: dict[str, Any]) -> tuple[str, ...] | None:
@@ -105,7 +120,7 @@ def _teacher_problems(teacher: Any, task: Any, student: Any, base: Path) -> Foun
         other = other_head(config, task.kind, several=task.SEVERAL)
         if other is not None:
             yield "task.kind", f"the teacher's head {other}"
-    if task is not None and not task.LABELLED:
+    if task is not None and not task.LABELLED and not task.GOLD_IN_TEXT:
         yield from _vector_problems(reference, config, task, base)
     if task is not None and student is not None and own_checkpoint(student) is None:
         yield from _student_problems(student, config, task.max_length, "teacher.model")

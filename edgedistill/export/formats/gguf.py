@@ -20,4 +20,6 @@ class Options(FormatOptions):
             "float32", "gguf_f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "iq4_nl", "q3_k_m", "q2_k",
         }
     )  # fmt: skip
+    EXTRA: ClassVar[str] = "gguf"
+    IMPORTS: ClassVar[tuple[str, ...]] = ("gguf", "llama_cpp")
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})

@@ -1,0 +1,64 @@
+"""What a recipe of a language model needs is told before anything runs."""
+
+from pathlib import Path
+
+import pytest
+from tiny_decoders import documents, write_decoder
+
+from edgedistill import surroundings
+from edgedistill.errors import RecipeError
+from edgedistill.recipe_file import load
+
+RECIPE = """\
+name: speech
+licence: MIT
+task: {kind: text_generation, max_length: 64}
+teacher: {kind: transformers, licence: MIT, model: {path: teacher}}
+data: {train: {source: text, file: train.txt}}
+student: {kind: layers, layers: 1}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    write_decoder(tmp_path / "teacher")
+    (tmp_path / "train.txt").write_text("\n".join(documents(20)), encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    return tmp_path / "recipe.yaml"
+
+
+def problems(file: Path, text: str) -> list[str]:
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        surroundings.load(file)
+    return [line.partition(": ")[2] for line in str(caught.value).splitlines()]
+
+
+def test_a_missing_extra_is_told_before_anything_runs(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "find_spec", lambda name: None if name == "llama_cpp" else object())
+    (told,) = problems(recipe, RECIPE)
+    assert told.endswith("'gguf' needs llama_cpp; run: pip install 'edgedistill[gguf]'")
+
+
+def test_the_shortest_recipe_takes_what_suits_language_models(recipe: Path) -> None:
+    options = load(recipe)
+    assert [loss.loss for loss in options.distill.losses] == ["forward_kl"]
+    assert [method.method for method in options.quantize] == ["q4_k_m"]
+    assert [layout.format for layout in options.export] == ["gguf"]
+
+
+DISAGREE = (
+    ("student: {kind: layers, layers: 1}", "student: {kind: layers, layers: 1, vocabulary: {}}", "is not there for"),
+    ("data: {", "distill: {losses: [{loss: reverse_kl}]}\ndata: {", "compares every token of the vocabulary"),
+    ("data: {", "distill: {losses: [{loss: forward_kl, temperature: 2}]}\ndata: {", "softens every token"),
+    ("data: {", "quantize: [{method: dynamic_int8}]\ndata: {", "does not serve 'text_generation'"),
+    ("data: {", "export: [{format: onnx}]\ndata: {", "does not lay out models of 'text_generation'"),
+    ("max_length: 64", "max_length: 64, conversations: true", "choose conversations"),
+    ("kind: layers, layers: 1", "kind: static", "cannot do 'text_generation'"),
+)
+
+
+@pytest.mark.parametrize(("old", "new", "said"), DISAGREE)
+def test_what_does_not_go_together_is_told_with_its_cure(recipe: Path, old: str, new: str, said: str) -> None:
+    assert old in RECIPE
+    assert any(said in line for line in problems(recipe, RECIPE.replace(old, new)))
