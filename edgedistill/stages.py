@@ -61,7 +61,7 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
     shared = ("training", "models", "tasks", "statistics.py", "resumable.py")
     trainers = versions(*TRAINERS)
     add(
-        "corpus", "distill", ("corpus", "tasks/_labels.py"), (),
+        "corpus", "distill", ("corpus", "tasks/_labels.py", "tasks/sentence_embedding.py"), (),
         data=recipe.data, labels=planning.named_labels(recipe.task), several=recipe.task.SEVERAL,
         files=digests(recipe.data, base),
         teacher_labels=None if getattr(recipe.teacher, "fit", None) else kind.digest(recipe.teacher, base),

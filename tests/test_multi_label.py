@@ -130,7 +130,7 @@ def test_a_recipe_learns_each_label_for_itself_unless_it_says_otherwise() -> Non
         {"loss": "binary_cross_entropy", "weight": 0.1},
     )
     bare = {**chosen, "data": {"train": {"source": "text", "file": "t.txt"}}}
-    assert with_defaults(bare)["distill"]["losses"] == [{"loss": "binary_kl"}]
+    assert with_defaults(bare)["distill"]["losses"] == [{"loss": "binary_kl", "temperature": 2.0}]
     own = {**chosen, "distill": {"losses": [{"loss": "binary_kl", "temperature": 4.0}]}}
     assert with_defaults(own)["distill"]["losses"] == [{"loss": "binary_kl", "temperature": 4.0}]
 

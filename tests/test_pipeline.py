@@ -123,7 +123,7 @@ def test_a_headed_teachers_labels_belong_to_the_corpus(tmp_path: Path) -> None:
 def test_another_version_of_a_library_runs_again_what_uses_it(
     written: Path, monkeypatch: pytest.MonkeyPatch, library: str, users: set[str]
 ) -> None:
-    before, versions = fingerprints(written), pipeline.versions
+    before, versions = fingerprints(written), provenance.versions
 
     def upgraded(*names: str) -> dict[str, str]:
         return versions(*names) | ({library: "next"} if library in names else {})

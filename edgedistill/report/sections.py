@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from edgedistill.report import background, charts, loading, quantization, tables
+from edgedistill.report.baselines import baselines
 from edgedistill.report.evidence import Evidence, candidates, find, never_seen, reasons, split_title
 from edgedistill.report.page import Chart, Code, Section, Table
 from edgedistill.report.sentence import metric_of
@@ -89,7 +90,7 @@ def _controls(evidence: Evidence) -> Section:
         lead = f"Not every control ran: {controls.skipped}. {lead}"
     shown: tuple[Table, ...] = (tables.controls(benchmark),) if benchmark.controls else ()
     shown += (tables.seeds(benchmark),) if benchmark.seeds else ()
-    described = background.baselines(evidence)
+    described = baselines(evidence)
     blocks = (*shown, described) if described.rows else shown
     return Section("controls", "Controls", lead, (), blocks, (controls.folder.name, benchmark.folder.name))
 
