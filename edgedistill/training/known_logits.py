@@ -1,6 +1,6 @@
 """What is known of a teacher's distribution at each position: drawn tokens, the likeliest ones and the rest, or all.
 
-Bytes at a position: sampled, 5 for each different token (about 12 of 50 draws); top_k, 6 for each token and for the
+Bytes at a position: sampled, 5 for each different token (12 to 20 of 50 draws); top_k, 6 for each token and for the
 rest; dense, 2 for each token of the vocabulary; 8 more at each position for where its entries begin.
 """
 
