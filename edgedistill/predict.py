@@ -106,6 +106,10 @@ def _model_file(artifact: Path, variant: str | None) -> str:
     needed = ("config.json", "tokenizer.json", "tokenizer_config.json")
     missing = [name for name in needed if not (artifact / name).is_file()]
     there = sorted(file.stem for file in artifact.glob("onnx/model*.onnx"))
+    if missing and any(artifact.glob("*.gguf")):
+        raise RecipeError(
+            f"{artifact} holds GGUF files, which predict does not run; its README.md says how to load them"
+        )
     if missing or not there:
         lacks = ", ".join(missing or ["onnx/model.onnx"])
         raise RecipeError(f"{artifact} is no artifact, it lacks {lacks}; name a folder below artifacts/ of a run")

@@ -99,6 +99,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_text(artifact: Path, tmp_path
     assert later != expected, "elsewhere it is a sign like any other"
 
 
+def test_gguf_files_are_named_as_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").touch()
+    with pytest.raises(RecipeError, match=r"holds GGUF files, which predict does not run; its README\.md says how"):
+        Predictor(tmp_path, None)
+
+
 def test_a_folder_that_is_no_artifact_says_what_it_lacks(artifact: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecipeError, match=r"is no artifact, it lacks config\.json"):
