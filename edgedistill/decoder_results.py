@@ -100,6 +100,7 @@ class DecoderBenchmark(StageValue):
     """Teacher and every artifact, measured side by side."""
 
     splits: tuple[str, ...]
+    conversations: bool = Field(description="Rows are conversations, whose answers are judged whole, too.")
     rounds: int
     subjects: tuple[DecoderSubject, ...]
     waterfall: tuple[Step, ...] = Field(
@@ -110,6 +111,12 @@ class DecoderBenchmark(StageValue):
     )
     seeds: tuple[SeedResult, ...] = Field(
         (), description="Every seed, the shipped student's first; quality is the perplexity, differences are nats."
+    )
+    exact_waterfall: tuple[Step, ...] = Field(
+        (), description="Of the share of exact answers, below zero is worse; nothing where documents are judged."
+    )
+    exact_controls: tuple[Comparison, ...] = Field(
+        (), description="Differences of the share of exact answers: above zero the student is better."
     )
     student_quality: dict[str, DecoderQuality] = Field(description="The float student in PyTorch, before export.")
     simulated_quality: dict[str, dict[str, DecoderQuality]] = Field(description="method -> split, before export.")

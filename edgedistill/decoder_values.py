@@ -62,10 +62,24 @@ class DecoderQuality(Value):
     agreement_student: Metric | None
     retained: Metric | None = Field(
         None,
-        description="Its accuracy over the teacher's, same positions, paired; None for the teacher, or where the "
+        description="What it is judged by over the teacher's, same rows, paired; None for the teacher, or where the "
         "teacher is so rarely right that the ratio has no interval.",
     )
-    exact_match: Metric | None = Field(None, description="Answers equal to the gold one; None for documents.")
+    exact_match: Metric | None = Field(
+        None,
+        description="Conversations whose every token of the assistant is the likeliest one, which are those that "
+        "greedy decoding answers as gold does; None for documents.",
+    )
+
+    @property
+    def judged(self) -> Metric:
+        """What the model is judged by: whole answers where there are any, else the next token."""
+        return self.accuracy if self.exact_match is None else self.exact_match
+
+    @property
+    def metric(self) -> str:
+        """What it is judged by, in words."""
+        return "next-token accuracy" if self.exact_match is None else "exact match"
 
 
 class DecoderEvaluation(Value):
@@ -80,6 +94,7 @@ class DecoderSignals(StageValue):
     """The corpus as the teacher reads it, and what it thinks of what follows."""
 
     task: str
+    conversations: bool = Field(description="A row is a conversation, so that its answers can be judged whole.")
     splits: dict[str, DecoderSplit]
     logits: dict[str, CachedLogits] = Field(description="Of train and validation: what the student learns from.")
     reference: dict[str, RelativePath] = Field(
@@ -124,6 +139,7 @@ class DecoderControls(StageValue):
     no_teacher: DecoderEvaluation | None = Field(description="The same student, trained on the texts alone.")
     no_teacher_training: Training | None
     untrained: DecoderEvaluation | None = Field(description="The student as it is cut from the teacher.")
+    unfitted: DecoderEvaluation | None = Field(None, description="The teacher before its fit; None without one.")
     repeats: tuple[DecoderRepeat, ...]
     skipped: str | None = Field(description="Why there are none, in words; None where all ran.")
 

@@ -78,8 +78,9 @@ def _answered(benchmark: BenchmarkResult) -> Table:
 
 def _spoken(benchmark: DecoderBenchmark) -> Table:
     """Return what was measured of language models."""
+    whole = any(quality.exact_match for subject in benchmark.subjects for quality in subject.quality.values())
     table = _table(
-        "model", "file", "decode", "prefill", "speed-up", "peak memory", "perplexity", "retained",
+        "model", "file", "decode", "prefill", "speed-up", "peak memory", "perplexity", *["exact"] * whole, "retained",
         title="results: tokens/s; the speed-up is of decoding, over the teacher in PyTorch",
     )  # fmt: skip
     for subject in benchmark.subjects:
@@ -92,6 +93,7 @@ def _spoken(benchmark: DecoderBenchmark) -> Table:
             "" if subject.role == "teacher" else units.times(speed.median, units.ratio_digits(speed)),
             units.size(subject.memory.peak_median_bytes),
             units.DASH if quality is None else units.perplexity(quality.perplexity),
+            *[units.DASH if quality is None else units.share(quality.judged)] * whole,
             units.DASH if kept is None else units.share(kept),
         )  # fmt: skip
     return table

@@ -168,6 +168,7 @@ def benchmark(**more: Any) -> DecoderBenchmark:
     flipped = {"flips": {"test": 156, "challenge.stories": 171}, "worst_flips": {"test": (flip(2.31), flip(0.42))}}
     given: dict[str, Any] = {
         "splits": SPLITS,
+        "conversations": False,
         "rounds": 3,
         "subjects": (
             subject("teacher", "teacher, PyTorch float32", TEACHER_MS, 538_000_000, TEACHER),
@@ -295,7 +296,8 @@ def evidence(
             fit=None,
         ),
         "signals": DecoderSignals(
-            task="text_generation", splits={name: split(6400 if name == "train" else 27) for name in names},
+            task="text_generation", conversations=conversations,
+            splits={name: split(6400 if name == "train" else 27) for name in names},
             logits={"train": cached("sampled", 61.2), "validation": cached("sampled", 61.9)},
             reference={name: PurePosixPath(f"{name}.npy") for name in SPLITS}, evaluation=evaluation(TEACHER),
             vocabulary=49_152, tokenizer_sha256=digest(4), pad_token_id=0, teacher_weights_sha256=digest(2),

@@ -147,6 +147,7 @@ def test_the_result_says_on_disk_what_it_says_in_memory() -> None:
     )
     whole = DecoderBenchmark(
         splits=("test",),
+        conversations=False,
         rounds=3,
         subjects=(subject(STUDENT),),
         waterfall=(),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgedistill.decoder_values import DecoderQuality
-from edgedistill.statistics import mean_over_rows, retained_over_rows, unseen
+from edgedistill.statistics import accuracy, mean_over_rows, retained, retained_over_rows, unseen
 from edgedistill.values import Metric
 
 FLIPS_KEPT = 20
@@ -29,8 +29,12 @@ def summary(
     tokens: np.ndarray,
     teacher: np.ndarray | None = None,
     student: np.ndarray | None = None,
+    whole: bool = False,
 ) -> DecoderQuality:
     """Return a model's quality on one split.
+
+    Greedy decoding gives a row's gold answer exactly where, after the gold tokens before it, each of its tokens is the
+    likeliest one: as long as all before are right, both have read the same. So no answer need be generated.
 
     Args:
         positions: (positions,) of POSITION.
@@ -38,6 +42,7 @@ def summary(
         tokens: (positions,) int; those that really follow.
         teacher: the teacher's positions; None for the teacher itself.
         student: the float student's positions; None where there is none, or for itself.
+        whole: a row's positions are answers, which are judged whole.
     """
     loss = _mean(-positions["log_prob"].astype(np.float64), starts)
     kl_teacher, kl_teacher_p99 = _divergence(positions["kl_teacher"], starts, teacher)
@@ -51,8 +56,16 @@ def summary(
         kl_student=kl_student,
         kl_student_p99=kl_student_p99,
         agreement_student=None if student is None else _share(positions["top"] == student["top"], starts),
-        retained=None if teacher is None else _retained(positions, teacher, starts, tokens),
+        retained=None if teacher is None else _retained(positions, teacher, starts, tokens, whole),
+        exact_match=accuracy(exact(positions, starts, tokens)) if whole else None,
     )
+
+
+def exact(positions: np.ndarray, starts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Return whether every token of a row is the likeliest one, of the rows that have a position: (rows,) bool."""
+    counts = np.diff(starts)
+    found: np.ndarray = (_sums(positions["top"] == tokens, starts) == counts)[counts > 0]
+    return found
 
 
 def loss_difference(positions: np.ndarray, others: np.ndarray, starts: np.ndarray) -> Metric:
@@ -90,8 +103,12 @@ def _divergence(kl: np.ndarray, starts: np.ndarray, reference: np.ndarray | None
     return _mean(kl.astype(np.float64), starts), float(np.percentile(kl, 99))
 
 
-def _retained(positions: np.ndarray, teacher: np.ndarray, starts: np.ndarray, tokens: np.ndarray) -> Metric | None:
-    """Return how many of the teacher's right tokens a model has, more or fewer, on the same positions."""
+def _retained(
+    positions: np.ndarray, teacher: np.ndarray, starts: np.ndarray, tokens: np.ndarray, whole: bool
+) -> Metric | None:
+    """Return how many of the teacher's right answers, or tokens, a model has, more or fewer, on the same rows."""
+    if whole:
+        return retained(exact(positions, starts, tokens), exact(teacher, starts, tokens))
     right, right_teacher = (_sums(each["top"] == tokens, starts) for each in (positions, teacher))
     return retained_over_rows(right, right_teacher, np.diff(starts))
 

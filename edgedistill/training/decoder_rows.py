@@ -33,6 +33,7 @@ class DecoderRows:
     tokens: TokenRows
     counted: CountedRows
     texts: np.ndarray  # (rows,) int64; the text that each row is cut from
+    whole: bool = False  # a row is a conversation, and its answers are judged whole
 
     def targets(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what is to be said in a batch of these rows, padded on the right as `TokenRows.padded` does.
@@ -103,7 +104,9 @@ def rows_of_texts(
             yield number, row
 
 
-def write_rows(rows: Iterable[tuple[int, Row]], files: dict[str, Path], pad_id: int, limit: int | None) -> DecoderRows:
+def write_rows(
+    rows: Iterable[tuple[int, Row]], files: dict[str, Path], pad_id: int, limit: int | None, *, whole: bool = False
+) -> DecoderRows:
     """Write rows to the .npy files token_ids, offsets, counts and texts, and map them.
 
     Args:
@@ -121,11 +124,11 @@ def write_rows(rows: Iterable[tuple[int, Row]], files: dict[str, Path], pad_id: 
     np.save(files["counts"], np.frombuffer(counts, dtype=np.int8).astype(bool))
     np.save(files["offsets"], np.frombuffer(ends, dtype=np.int64))
     np.save(files["texts"], np.frombuffer(texts, dtype=np.int64))
-    return mapped_rows(files, pad_id)
+    return mapped_rows(files, pad_id, whole=whole)
 
 
-def mapped_rows(files: dict[str, Path], pad_id: int) -> DecoderRows:
+def mapped_rows(files: dict[str, Path], pad_id: int, *, whole: bool = False) -> DecoderRows:
     """Return the rows of the .npy files without reading them into memory."""
     tokens = mapped(files["token_ids"], files["offsets"], pad_id)
     counted = CountedRows(tokens.ids, tokens.offsets, np.load(files["counts"], mmap_mode="r"))
-    return DecoderRows(tokens, counted, np.load(files["texts"], mmap_mode="r"))
+    return DecoderRows(tokens, counted, np.load(files["texts"], mmap_mode="r"), whole)

@@ -37,7 +37,7 @@ def rows_of(signals: DecoderSignals, name: str) -> DecoderRows:
     """Return one split's rows."""
     said = signals.splits[name]
     files = {part: signals.path(getattr(said, part)) for part in ("token_ids", "offsets", "counts", "texts")}
-    return mapped_rows(files, signals.pad_token_id)
+    return mapped_rows(files, signals.pad_token_id, whole=signals.conversations)
 
 
 def logits_of_row(model: Any, device: torch.device) -> Answer:
@@ -124,4 +124,5 @@ def _summary(positions: np.ndarray, rows: DecoderRows, teacher: Before | None, s
         tokens=rows.counted.tokens,
         teacher=None if teacher is None else teacher.positions,
         student=None if student is None else student.positions,
+        whole=rows.whole,
     )

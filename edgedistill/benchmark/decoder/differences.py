@@ -1,6 +1,6 @@
 """What one language model loses against another at the same positions, in nats a token; paired, rows drawn whole."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,12 +16,14 @@ from edgedistill.decoder_values import (
     DecoderStudent,
 )
 from edgedistill.results import Comparison, SeedResult, Step
+from edgedistill.statistics import difference, mean_difference
 from edgedistill.training.counted_rows import CountedRows
-from edgedistill.training.decoder_quality import loss_difference, summary
+from edgedistill.training.decoder_quality import exact, loss_difference, summary
 from edgedistill.training.language import rows_of
 from edgedistill.values import Metric, StageValue
 
 Positions = Mapping[str, np.ndarray]  # split -> (positions,) of POSITION
+Changes = Callable[[Positions, Positions], dict[str, Any]]  # from after and before to differences by split, and mean
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ class Measured:
         """Return what one subject is worth on one split."""
         teacher = None if name == "teacher" else self.teacher[split]
         student = None if name.startswith("teacher") else self.student[split]
-        tokens = self.rows[split].tokens
-        return summary(self.said[name][split], self.starts[split], tokens=tokens, teacher=teacher, student=student)
+        return summary(
+            self.said[name][split], self.starts[split], tokens=self.rows[split].tokens, teacher=teacher,
+            student=student, whole=self.signals.conversations,
+        )  # fmt: skip
 
     def differences(self, after: Positions, before: Positions) -> dict[str, Any]:
         """Return what is lost from one model to the next, in nats a token; above zero is worse.
@@ -81,6 +85,21 @@ class Measured:
             "mean": loss_difference(together[0], together[1], np.concatenate([*starts, ends[-1:]])),
         }
 
+    def _exact(self, said: Positions, split: str) -> np.ndarray:
+        return exact(said[split], self.starts[split], self.rows[split].tokens)
+
+    def exact_differences(self, after: Positions, before: Positions) -> dict[str, Any]:
+        """Return how many more answers are exact from one model to the next, of one; below zero is worse.
+
+        Returns:
+            differences: by split; mean: of the splits' differences.
+        """
+        pairs = {split: (self._exact(after, split), self._exact(before, split)) for split in self.splits}
+        return {
+            "differences": {split: difference(*pair) for split, pair in pairs.items()},
+            "mean": mean_difference([*pairs.values()]),
+        }
+
 
 def read(value: StageValue, evaluation: DecoderEvaluation) -> Positions:
     """Return what a stage's model said of each split."""
@@ -91,29 +110,35 @@ def _perplexities(evaluation: DecoderEvaluation) -> dict[str, Metric]:
     return {split: found.perplexity for split, found in evaluation.quality.items()}
 
 
-def waterfall(told: Measured, artifacts: Mapping[str, DecoderArtifact]) -> Iterator[Step]:
-    """Yield what each stage lost: distillation, then for each format its layout, then each method's rounding."""
+def waterfall(told: Measured, artifacts: Mapping[str, DecoderArtifact], changes: Changes) -> Iterator[Step]:
+    """Yield what each stage changed: distillation, then for each format its layout, then each method's rounding."""
     yield Step(
         before="teacher", after="student", stage="distill", artifact=None,
-        **told.differences(told.student, told.teacher),
+        **changes(told.student, told.teacher),
     )  # fmt: skip
     for name in artifacts:
         whole = f"{name}.float32"
         yield Step(
             before="student", after=whole, stage="export", artifact=name,
-            **told.differences(told.said[whole], told.student),
+            **changes(told.said[whole], told.student),
         )  # fmt: skip
         for file in artifacts[name].files:
             made = f"{name}.{file.name}"
             if made != whole:
                 yield Step(
                     before=whole, after=made, stage="quantize", artifact=name,
-                    **told.differences(told.said[made], told.said[whole]),
+                    **changes(told.said[made], told.said[whole]),
                 )  # fmt: skip
 
 
-def comparisons(told: Measured) -> Iterator[Comparison]:
-    """Yield the float student against each control."""
+def comparisons(told: Measured, changes: Changes, own: Callable[[DecoderQuality], Metric]) -> Iterator[Comparison]:
+    """Yield the float student against each control.
+
+    Args:
+        told: the models.
+        changes: the difference that is asked for.
+        own: a control's own metric.
+    """
     controls = told.controls
     titles = {
         "no_teacher": "the same student trained on the texts alone",
@@ -123,8 +148,8 @@ def comparisons(told: Measured) -> Iterator[Comparison]:
         evaluation: DecoderEvaluation | None = getattr(controls, name)
         if evaluation is not None:
             yield Comparison(
-                control=name, title=title, quality=_perplexities(evaluation),
-                **told.differences(told.student, read(controls, evaluation)),
+                control=name, title=title, quality={split: own(one) for split, one in evaluation.quality.items()},
+                **changes(told.student, read(controls, evaluation)),
             )  # fmt: skip
 
 

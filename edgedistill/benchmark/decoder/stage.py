@@ -81,11 +81,16 @@ def benchmark(
         wrong += validity.faults_of(subject, candidate.sha256, options.threads)
     return DecoderBenchmark(
         splits=splits,
+        conversations=signals.conversations,
         rounds=options.rounds,
         subjects=subjects,
-        waterfall=tuple(waterfall(told, artifacts)),
-        controls=tuple(comparisons(told)),
+        waterfall=tuple(waterfall(told, artifacts, told.differences)),
+        controls=tuple(comparisons(told, told.differences, lambda quality: quality.perplexity)),
         seeds=tuple(seeds(told)),
+        exact_waterfall=tuple(waterfall(told, artifacts, told.exact_differences) if signals.conversations else ()),
+        exact_controls=tuple(
+            comparisons(told, told.exact_differences, lambda quality: quality.judged) if signals.conversations else ()
+        ),
         student_quality=student.evaluation.quality,
         simulated_quality={method: model.evaluation.quality for method, model in quantized.items()},
         environment=_environment(options, host),

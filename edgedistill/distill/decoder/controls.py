@@ -11,6 +11,7 @@ from typing import Any
 from edgedistill import registry
 from edgedistill.decoder_values import DecoderControls, DecoderEvaluation, DecoderRepeat, DecoderSignals
 from edgedistill.distill.decoder.stage import answering, make_student
+from edgedistill.models.decoder import load_decoder
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import LossOptions, StudentOptions, TaskOptions
 from edgedistill.training.following import Following, known_of
@@ -44,8 +45,8 @@ def control(
         twin, _ = learn.alone(other, f"no_teacher_seed_{seed}", f"control with seed {seed}")
         repeats.append(DecoderRepeat(seed=seed, student=student, no_teacher=twin))
     return DecoderControls(
-        no_teacher=evaluation, no_teacher_training=trained, untrained=learn.untrained(options), repeats=tuple(repeats),
-        skipped=None,
+        no_teacher=evaluation, no_teacher_training=trained, untrained=learn.untrained(options),
+        unfitted=learn.unfitted(), repeats=tuple(repeats), skipped=None,
     )  # fmt: skip
 
 
@@ -75,6 +76,11 @@ class _Learner:
         start = self.teacher.path(self.teacher.checkpoint)
         model = make_student(self.options, start, options.seed, self.folder / "progress" / "untrained")
         return self._measured(model, "untrained")
+
+    def unfitted(self) -> DecoderEvaluation | None:
+        """Measure the teacher as it was before its fit."""
+        base = self.teacher.base
+        return None if base is None else self._measured(load_decoder(self.teacher.path(base)), "unfitted")
 
     def _measured(self, model: Any, name: str) -> DecoderEvaluation:
         held_out = {split: rows_of(self.signals, split) for split in self.corpus.evaluation_splits}

@@ -56,6 +56,7 @@ def record(teacher: Teacher, corpus: Corpus, options: Options, folder: Path) -> 
     evaluation, reference = recorded(answer, held_out, folder, "teacher", vocabulary)
     return DecoderSignals(
         task=options.kind,
+        conversations=options.conversations,
         splits={name: _described(rows, corpus, name, folder) for name, rows in read.items()},
         logits=logits,
         reference=reference,
@@ -74,7 +75,8 @@ def _rows(tokenizer: Any, corpus: Corpus, name: str, options: Options, folder: P
     rows = rows_of_texts(tokenizer, texts, options.max_length, conversations=options.conversations)
     if name in (*corpus.evaluation_splits, "validation"):
         rows = _until(rows, options.judged_positions)
-    read = write_rows(rows, files, tokenizer.pad_token_id, options.train_tokens if name == "train" else None)
+    limit = options.train_tokens if name == "train" else None
+    read = write_rows(rows, files, tokenizer.pad_token_id, limit, whole=options.conversations)
     if not len(read.tokens):
         raise DataError(
             f"no row of {name} has at most {options.max_length} tokens and fits the limits of the recipe; "

@@ -19,7 +19,7 @@ from edgedistill.decoder_values import (
 )
 from edgedistill.recipe import Recipe
 from edgedistill.report.card import eval_result, front_matter
-from edgedistill.report.decoder import loading, quantization
+from edgedistill.report.decoder import exact, loading, quantization
 from edgedistill.report.decoder.evidence import METRIC, fallen_back
 from edgedistill.report.decoder.tables import differences, perplexity_cell
 from edgedistill.report.evidence import find, split_title
@@ -92,7 +92,8 @@ def _results(corpus: Corpus, artifact: DecoderArtifact, benchmark: DecoderBenchm
     found = []
     for file in artifact.files:
         for split, quality in _qualities(artifact, file, benchmark).items():
-            told = (("perplexity", "perplexity", quality.perplexity), ("accuracy", METRIC, quality.accuracy))
+            told = [("perplexity", "perplexity", quality.perplexity), ("accuracy", METRIC, quality.accuracy)]
+            told += [] if quality.exact_match is None else [("exact_match", quality.metric, quality.exact_match)]
             found += [
                 eval_result("text-generation", split, corpus, metric, f"{name}, {file.name}", one.value)
                 for metric, name, one in told
@@ -124,12 +125,13 @@ def _weighed(file: DecoderFile, quantized: Mapping[str, GgmlModel]) -> str:
 
 def _quality(artifact: DecoderArtifact, benchmark: DecoderBenchmark) -> Table:
     columns = (
-        "Set", "File", "Perplexity", METRIC.capitalize(), "Kept of the teacher's", "KL from the teacher, nats",
-        "KL from the float student, nats",
+        "Set", "File", *exact.titles(benchmark), "Perplexity", METRIC.capitalize(), "Kept of the teacher's",
+        "KL from the teacher, nats", "KL from the float student, nats",
     )  # fmt: skip
     rows = [
         row(
-            split_title(split), file.name, perplexity_cell(quality), metric_cell(quality.accuracy),
+            split_title(split), file.name, *exact.cells(quality, benchmark), perplexity_cell(quality),
+            metric_cell(quality.accuracy),
             missing("not in pairs") if quality.retained is None else metric_cell(quality.retained),
             _divergence(quality.kl_teacher, quality.kl_teacher_p99),
             _divergence(quality.kl_student, quality.kl_student_p99),

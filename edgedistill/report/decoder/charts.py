@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from edgedistill.decoder_results import DecoderBenchmark, DecoderSubject
 from edgedistill.report import charts
-from edgedistill.report.decoder.evidence import METRIC
 from edgedistill.report.evidence import reference, way_to
 from edgedistill.report.page import Chart
 from edgedistill.report.units import NATS, perplexity
@@ -38,7 +37,7 @@ def quality_against(
     benchmark: DecoderBenchmark, name: str, title: str, cost: Callable[[DecoderSubject], float],
     pretty: Callable[[float, int], str],
 ) -> Chart | None:  # fmt: skip
-    """Draw every model's next-token accuracy against what it costs.
+    """Draw what every model is judged by against what it costs.
 
     Args:
         name: identifies the chart in the page.
@@ -46,5 +45,7 @@ def quality_against(
         cost: of a model, more than 0.
         pretty: of a cost and a number of digits, for the axis.
     """
-    placed = [(one, cost(one), one.quality["test"].accuracy) for one in benchmark.subjects if "test" in one.quality]
-    return charts.scatter(charts.colours(benchmark), name, title, placed, pretty, f"{METRIC}, test set, %")
+    measured = [(one, one.quality["test"]) for one in benchmark.subjects if "test" in one.quality]
+    placed = [(one, cost(one), quality.judged) for one, quality in measured]
+    metric = measured[0][1].metric if measured else ""
+    return charts.scatter(charts.colours(benchmark), name, title, placed, pretty, f"{metric}, test set, %")

@@ -37,6 +37,11 @@ class DecoderEvidence:
     artifacts: Mapping[str, DecoderArtifact]
     benchmark: DecoderBenchmark
 
+    @property
+    def metric(self) -> str:
+        """What models are judged by, in words."""
+        return self.student.evaluation.quality["test"].metric
+
     def stage_values(self) -> dict[str, StageValue]:
         """Return every value by name; a method's or format's name follows a dot."""
         single = ("corpus", "teacher", "signals", "student", "controls")

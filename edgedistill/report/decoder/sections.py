@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from edgedistill.decoder_results import DecoderBenchmark, DecoderSubject
 from edgedistill.report import background as shared
 from edgedistill.report import charts as shared_charts
-from edgedistill.report.decoder import background, charts, loading, quantization, tables
+from edgedistill.report.decoder import background, charts, exact, loading, quantization, tables
 from edgedistill.report.decoder.evidence import METRIC, DecoderEvidence, fallen_back
 from edgedistill.report.evidence import candidates, find, name_of, reasons, split_title
 from edgedistill.report.page import Chart, Code, Section, Table
@@ -42,7 +42,8 @@ def _waterfall(evidence: DecoderEvidence, recommended: str | None) -> Section:
         "runtime, which may round activations. A grey number's interval holds zero: no change was measured."
     )
     drawn = _drawn(charts.waterfall(benchmark, name), charts.cost_by_split(benchmark, name))
-    blocks = (tables.waterfall(benchmark, recommended), tables.path(evidence))
+    answers = [exact.waterfall(benchmark, recommended)] if benchmark.conversations else []
+    blocks = (*answers, tables.waterfall(benchmark, recommended), tables.path(evidence))
     return Section("waterfall", "Where the likelihood went", lead, drawn, blocks, (benchmark.folder.name,))
 
 
@@ -78,8 +79,8 @@ def _sets(evidence: DecoderEvidence, recommended: str | None) -> Section:
     ]
     lead = (
         "Measured through each file's own runtime, on text that nothing was trained or chosen on; intervals are over "
-        f"rows, which are drawn whole. Kept is the file's {METRIC} over the teacher's on the same positions. KL is the "
-        "mean divergence of the file's distribution over the whole vocabulary, in nats a token."
+        f"rows, which are drawn whole. Kept is the file's {evidence.metric} over the teacher's on the same rows. KL is "
+        "the mean divergence of the file's distribution over the whole vocabulary, in nats a token."
     )
     return Section("sets", "Every held-out set", lead, (), tuple(shown), (benchmark.folder.name,))
 
@@ -96,13 +97,13 @@ def _quantization(evidence: DecoderEvidence) -> Section:
         blocks += [quantization.types(model)]
         blocks += [quantization.fallbacks(model)] if fallen_back(model) else []
         blocks += [quantization.tensors(model)]
-    exact = [method for method, model in evidence.quantized.items() if not fallen_back(model)]
+    whole = [method for method, model in evidence.quantized.items() if not fallen_back(model)]
     lead = (
         "Every stored number is decided here, in ggml's types; export only lays them out. Weights alone: the rounded "
         "weights in PyTorch, activations as they are. As deployed: the file in its runtime, which rounds activations, "
         "too, while it multiplies."
     )
-    lead += f" In {listed(exact)} every tensor is stored as the scheme has it." if exact else ""
+    lead += f" In {listed(whole)} every tensor is stored as the scheme has it." if whole else ""
     folders = (*(model.folder.name for model in evidence.quantized.values()), evidence.benchmark.folder.name)
     return Section("quantization", "Quantization", lead, (), tuple(blocks), folders)
 
@@ -153,7 +154,8 @@ def _controls(evidence: DecoderEvidence) -> Section:
     )
     if controls.skipped:
         lead = f"Not every control ran: {controls.skipped}. {lead}"
-    shown = [tables.differences(benchmark)] if benchmark.controls else []
+    shown = [exact.differences(benchmark)] if benchmark.exact_controls else []
+    shown += [tables.differences(benchmark)] if benchmark.controls else []
     shown += [tables.seeds(benchmark)] if benchmark.seeds else []
     blocks = (*shown, tables.controls(evidence))
     return Section("controls", "Controls and seeds", lead, (), blocks, (controls.folder.name, benchmark.folder.name))
@@ -162,8 +164,8 @@ def _controls(evidence: DecoderEvidence) -> Section:
 def _budget(evidence: DecoderEvidence, lines: Sequence[BudgetLine]) -> Section:
     lead = (
         "PASS where the whole interval keeps the promise, FAIL where all of it breaks it, INCONCLUSIVE between. "
-        f"Quality is the {METRIC} over the teacher's; the time is that to the first token. The file with the best "
-        "verdict is put forward, the smallest among equals."
+        f"Quality is the {evidence.metric} over the teacher's; the time is that to the first token. The file with the "
+        "best verdict is put forward, the smallest among equals."
     )
     shown = (budget(lines, evidence.benchmark),)
     return Section("budget", "Budget, every file", lead, (), shown, (evidence.benchmark.folder.name,))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from edgedistill.decoder_results import DecoderBenchmark, DecoderSubject
 from edgedistill.decoder_values import DecoderEvaluation, DecoderQuality
-from edgedistill.report.decoder.evidence import METRIC, DecoderEvidence, fallen_back, gains
+from edgedistill.report.decoder.evidence import DecoderEvidence, fallen_back, gains
 from edgedistill.report.evidence import exported_teacher, find, name_of, reference, way_to
 from edgedistill.report.sentence import (
     Summary,
@@ -23,6 +23,7 @@ from edgedistill.report.sentence import (
 )
 from edgedistill.report.units import (
     NATS,
+    POINTS,
     compared,
     count,
     duration,
@@ -40,6 +41,7 @@ from edgedistill.results import BudgetLine
 from edgedistill.values import Metric
 
 NATS_A_TOKEN = Unit("log-likelihood", "nats a token", "nats a token", NATS)
+EXACT = Unit("exact match", "points of exact match", "points", POINTS)
 
 
 def summarise(evidence: DecoderEvidence, lines: Sequence[BudgetLine], recommended: str | None) -> Summary:
@@ -82,17 +84,19 @@ def _headline(benchmark: DecoderBenchmark, subject: DecoderSubject) -> str:
 
 def _kept(quality: DecoderQuality | None) -> str:
     if quality is None:
-        return f"its {METRIC} on the test set was not measured"
+        return "its quality on the test set was not measured"
     if quality.retained is None:
-        return f"has {share(quality.accuracy)} {METRIC} on the test set ({interval(quality.accuracy)})"
-    kept = f"{share(quality.retained)} of its {METRIC} on the test set ({interval(quality.retained)})"
+        return f"has {share(quality.judged)} {quality.metric} on the test set ({interval(quality.judged)})"
+    kept = f"{share(quality.retained)} of its {quality.metric} on the test set ({interval(quality.retained)})"
     return f"has more than its teacher: {kept}" if quality.retained.low > 1 else f"keeps {kept}"
 
 
 def _cost(evidence: DecoderEvidence, subject: DecoderSubject) -> str:
     """Return which stage cost how much of the likelihood, and what perplexity and divergence became."""
     benchmark = evidence.benchmark
-    told = [cost_of(gains(way_to(benchmark, subject.name)), NATS_A_TOKEN)]
+    steps = way_to(benchmark, subject.name)
+    exact = [step for step in benchmark.exact_waterfall if step.after in {one.after for one in steps}]
+    told = [cost_of(exact, EXACT)] if exact else [cost_of(gains(steps), NATS_A_TOKEN)]
     path = [("teacher", reference(benchmark).quality.get("test"))]
     path += [("float student", benchmark.student_quality.get("test")), ("this file", subject.quality.get("test"))]
     known = [f"{name} {perplexity(quality.perplexity)}" for name, quality in path if quality is not None]
@@ -168,7 +172,9 @@ def _weighed(positions: int) -> str:
 
 def _controls(evidence: DecoderEvidence) -> str:
     controls = evidence.controls
-    told = [against(each, NATS_A_TOKEN) for each in gains(evidence.benchmark.controls)]
+    benchmark = evidence.benchmark
+    told = [against(each, EXACT) for each in benchmark.exact_controls]
+    told = told or [against(each, NATS_A_TOKEN) for each in gains(benchmark.controls)]
     if not told and controls.no_teacher is not None:
         told.append(
             "The same student trained without the teacher has a perplexity of "

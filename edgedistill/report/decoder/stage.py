@@ -42,7 +42,7 @@ def report(
         artifacts: format -> artifact.
     """
     from edgedistill.report import html, markdown  # matplotlib: only when there is a page to draw
-    from edgedistill.report.decoder import tables
+    from edgedistill.report.decoder import exact, tables
     from edgedistill.report.decoder.sections import sections
     from edgedistill.report.decoder.tiles import tiles
 
@@ -57,7 +57,10 @@ def report(
     made = concluded(benchmark, lines, summary)
     first = () if subject is None else tiles(benchmark, subject)
     page = html.page(recipe, benchmark, made, summary, first, sections(evidence, lines, name))
-    shown = [tables.results(evidence, name), tables.path(evidence), tables.waterfall(benchmark, name)]
+    shown = [tables.results(evidence, name), tables.path(evidence)]
+    shown += [exact.waterfall(benchmark, name)] if benchmark.conversations else []
+    shown += [tables.waterfall(benchmark, name)]
+    shown += [exact.differences(benchmark)] if benchmark.exact_controls else []
     shown += [tables.differences(benchmark)] if benchmark.controls else []
     document = markdown.document(evidence, made, summary, [*shown, tables.controls(evidence)])
     return write(evidence, made, page, document, folder)

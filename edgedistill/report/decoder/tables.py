@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from edgedistill.decoder_results import DecoderBenchmark, DecoderSpeedup, DecoderSubject, Flip
 from edgedistill.decoder_values import DecoderEvaluation, DecoderQuality
+from edgedistill.report.decoder import exact
 from edgedistill.report.decoder.evidence import METRIC, DecoderEvidence
 from edgedistill.report.decoder.sentence import smaller
 from edgedistill.report.evidence import control_name, find, name_of, reference, split_title
@@ -158,15 +159,19 @@ def _threads(subject: DecoderSubject) -> Cell:
 
 def path(evidence: DecoderEvidence) -> Table:
     """Quality on the test set of every model on the way from the teacher to the files."""
-    rows = tuple(row(name, *cells) for name, *cells in _path_rows(evidence))
+    benchmark = evidence.benchmark
+    rows = tuple(
+        row(name, *exact.cells(quality, benchmark), *quality_cells(quality)) for name, quality in _on_the_way(evidence)
+    )
     columns = (
-        "Model", "Perplexity", METRIC.capitalize(), "Kept of the teacher's", "KL from the teacher", "99th percentile",
-        "Same likeliest token", "KL from the float student", "99th percentile", "Same likeliest token",
+        "Model", *exact.titles(benchmark), "Perplexity", METRIC.capitalize(), "Kept of the teacher's",
+        "KL from the teacher", "99th percentile", "Same likeliest token", "KL from the float student",
+        "99th percentile", "Same likeliest token",
     )  # fmt: skip
     return Table("On the test set, stage by stage; KL in nats a token", columns, rows)
 
 
-def _path_rows(evidence: DecoderEvidence) -> Iterator[tuple[str, *tuple[Cell, ...]]]:
+def _on_the_way(evidence: DecoderEvidence) -> Iterator[tuple[str, DecoderQuality | None]]:
     benchmark = evidence.benchmark
     models = [("teacher", reference(benchmark).quality), ("float student, PyTorch", benchmark.student_quality)]
     models += [
@@ -179,7 +184,7 @@ def _path_rows(evidence: DecoderEvidence) -> Iterator[tuple[str, *tuple[Cell, ..
         if subject.role == "artifact"
     ]
     for name, quality in models:
-        yield (name, *quality_cells(quality.get("test")))
+        yield name, quality.get("test")
 
 
 def quality_cells(quality: DecoderQuality | None) -> tuple[Cell, ...]:
@@ -222,22 +227,15 @@ def _apart(kl: Metric | None, p99: float | None, agreement: Metric | None, none:
 def sets(benchmark: DecoderBenchmark, subject: DecoderSubject, *, folded: bool) -> Table:
     """One artifact on every held-out set."""
     columns = (
-        "Set", "Perplexity", METRIC.capitalize(), "Kept", "KL from teacher", "99th percentile", "Same token",
-        "KL from float student", "99th percentile", "Same token", "Positions",
+        "Set", *exact.titles(benchmark), "Perplexity", METRIC.capitalize(), "Kept", "KL from teacher",
+        "99th percentile", "Same token", "KL from float student", "99th percentile", "Same token", "Positions",
     )  # fmt: skip
-    answers = any(quality.exact_match is not None for quality in subject.quality.values())
     rows = []
     for split in (split for split in benchmark.splits if split in subject.quality):
         quality = subject.quality[split]
-        exact = [_exact(quality)] if answers else []
-        positions = count(quality.perplexity.n)
-        rows.append(row(split_title(split), *quality_cells(quality), positions, *exact, emphasised=split == "test"))
-    titles = (*columns, "Exact answers") if answers else columns
-    return Table(f"{name_of(subject)}, through {subject.runtime}", titles, tuple(rows), folded=folded)
-
-
-def _exact(quality: DecoderQuality) -> Cell:
-    return missing("documents have no answer") if quality.exact_match is None else metric_cell(quality.exact_match)
+        cells = [*exact.cells(quality, benchmark), *quality_cells(quality), Cell(count(quality.perplexity.n))]
+        rows.append(row(split_title(split), *cells, emphasised=split == "test"))
+    return Table(f"{name_of(subject)}, through {subject.runtime}", columns, tuple(rows), folded=folded)
 
 
 def waterfall(benchmark: DecoderBenchmark, recommended: str | None) -> Table:
@@ -309,24 +307,25 @@ def seeds(benchmark: DecoderBenchmark) -> Table:
 
 def controls(evidence: DecoderEvidence) -> Table:
     """The student, its controls and every further seed on the test set."""
-    student, held = evidence.student, evidence.controls
+    student, held, benchmark = evidence.student, evidence.controls, evidence.benchmark
     seed = student.training.seed
     models: list[tuple[str, DecoderEvaluation | None]] = [(f"student, seed {seed} (shipped)", student.evaluation)]
     models += [("the same student, trained on the texts alone", held.no_teacher)]
     models += [("the student before any training", held.untrained)]
+    models += [("the teacher before its fit", held.unfitted)] if evidence.teacher.base is not None else []
     for repeat in held.repeats:
         models += [(f"student, seed {repeat.seed}", repeat.student)]
         models += [(f"the same without the teacher, seed {repeat.seed}", repeat.no_teacher)]
     rows = []
     for number, (name, evaluation) in enumerate(models):
         quality = None if evaluation is None else evaluation.quality.get("test")
-        cells = quality_cells(quality)[:6]
+        cells = (*exact.cells(quality, benchmark), *quality_cells(quality)[:6])
         if evaluation is None:
-            cells = (missing(held.skipped or "this control was not run"),) * 6
+            cells = (missing(held.skipped or "this control was not run"),) * len(cells)
         rows.append(row(name, *cells, emphasised=number == 0))
     columns = (
-        "Model", "Perplexity", METRIC.capitalize(), "Kept of the teacher's", "KL from the teacher", "99th percentile",
-        "Same likeliest token",
+        "Model", *exact.titles(benchmark), "Perplexity", METRIC.capitalize(), "Kept of the teacher's",
+        "KL from the teacher", "99th percentile", "Same likeliest token",
     )  # fmt: skip
     return Table("Student, controls and seeds on the test set", columns, tuple(rows))
 

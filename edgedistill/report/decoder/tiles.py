@@ -2,7 +2,6 @@
 
 from edgedistill.decoder_results import DecoderBenchmark, DecoderSubject
 from edgedistill.decoder_values import DecoderQuality
-from edgedistill.report.decoder.evidence import METRIC
 from edgedistill.report.decoder.sentence import smaller
 from edgedistill.report.evidence import AnyBenchmark, reference
 from edgedistill.report.html import Tile, compared_tile, doubt, wrong
@@ -62,7 +61,7 @@ def _memory(benchmark: DecoderBenchmark, subject: DecoderSubject) -> Tile:
 
 def _quality(benchmark: DecoderBenchmark, quality: DecoderQuality | None) -> tuple[Tile, ...]:
     if quality is None:
-        return (Tile("—", METRIC, "not measured on the test set", "weak"),)
+        return (Tile("—", "quality", "not measured on the test set", "weak"),)
     found = [_kept(benchmark, quality), _perplexity(benchmark, quality)]
     if quality.kl_teacher is not None:
         found.append(_divergence(benchmark, quality))
@@ -72,12 +71,11 @@ def _quality(benchmark: DecoderBenchmark, quality: DecoderQuality | None) -> tup
 
 
 def _kept(benchmark: AnyBenchmark, quality: DecoderQuality) -> Tile:
-    own = f"{percent(quality.accuracy.value)} of test tokens"
     if quality.retained is None:
-        return Tile(share(quality.accuracy), METRIC, f"{wrong(benchmark)}{interval(quality.accuracy)}, test set")
-    return Tile(
-        share(quality.retained), f"of its {METRIC} kept", f"{wrong(benchmark)}{interval(quality.retained)}; {own}"
-    )
+        return Tile(share(quality.judged), quality.metric, f"{wrong(benchmark)}{interval(quality.judged)}, test set")
+    own = f"{percent(quality.judged.value)} of test {'tokens' if quality.exact_match is None else 'answers'}"
+    kept = f"{wrong(benchmark)}{interval(quality.retained)}; {own}"
+    return Tile(share(quality.retained), f"of its {quality.metric} kept", kept)
 
 
 def _perplexity(benchmark: DecoderBenchmark, quality: DecoderQuality) -> Tile:
