@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_decoders import SPECIAL, TEMPLATE, documents, write_tokenizer
+import torch
+from tiny_decoders import SPECIAL, TEMPLATE, documents, write_decoder, write_tokenizer
 
 from edgedistill.errors import DataError
+from edgedistill.models.decoder import Decoder
 from edgedistill.models.load import load_tokenizer
 from edgedistill.training.decoder_rows import conversation_row, document_rows, rows_of_texts, write_rows
 
@@ -91,11 +93,31 @@ def test_targets_of_a_batch_are_the_tokens_that_count(tokenizer: Any, tmp_path: 
     rows = written(tokenizer, tmp_path, None)
     batch = np.array([5, 0, 9])
     ids, mask = rows.tokens.padded(batch)
-    places, befores, numbers = rows.targets(batch)
+    places, asked, numbers = rows.targets(batch)
+    befores = rows.kept(batch)[asked]
     assert (ids[places, befores + 1] == rows.gold[numbers]).all()
     assert mask[places, befores + 1].all(), "padding is never a target"
     assert len(numbers) == mask.sum() - len(batch), "every token but the first of a row"
     assert len(set(numbers.tolist())) == len(numbers)
+
+
+def test_only_the_tokens_before_an_answer_are_kept(tokenizer: Any, tmp_path: Path) -> None:
+    chats = [json.dumps([*CHAT[:2], {"role": "assistant", "content": said}]) for said in ("no", "yes, it is")]
+    files = {part: tmp_path / f"{part}.npy" for part in PARTS}
+    rows = write_rows(rows_of_texts(tokenizer, chats, 1000, conversations=True), files, tokenizer.pad_token_id, None)
+    batch = np.arange(2)
+    ids, mask = (torch.from_numpy(array) for array in rows.tokens.padded(batch))
+    places, asked, _ = rows.targets(batch)
+    kept = rows.kept(batch)
+    assert len(kept) < ids.shape[1] / 2
+    model = Decoder(write_decoder(tmp_path / "model"))
+    with torch.no_grad():
+        few, whole = model(ids, mask, kept=torch.from_numpy(kept)), model(ids, mask)
+    assert torch.allclose(few, whole[:, kept], atol=1e-6)
+    rows_and_befores = [(row, int(before)) for row in batch for before in rows.counted.row(int(row)).places]
+    assert torch.allclose(
+        few[places, asked], torch.stack([whole[row, before] for row, before in rows_and_befores]), atol=1e-6
+    )
 
 
 def test_a_limit_takes_whole_rows(tokenizer: Any, tmp_path: Path) -> None:

@@ -78,6 +78,9 @@ class Dying:
     def __init__(self, *calls: int) -> None:
         self._sound, self._fatal, self._calls = gold()[1], calls, 0
 
+    def asked(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        return self._sound.asked(rows)
+
     def loss(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         self._live()
         return self._sound.loss(logits, rows)
@@ -99,6 +102,9 @@ class Scripted:
 
     def __init__(self, *found: tuple[float, float]) -> None:
         self._sound, self._found, self.seen = gold()[1], iter(found), list[dict[str, torch.Tensor]]()
+
+    def asked(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        return self._sound.asked(rows)
 
     def loss(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         return self._sound.loss(logits, rows)

@@ -36,6 +36,10 @@ class TeacherSignals:
         """Return each loss, weighted, for what the student says of these training rows, (batch, width)."""
         return self._terms(said, self._train, rows)
 
+    def asked(self, rows: np.ndarray) -> dict[str, torch.Tensor]:  # noqa: ARG002 - as every objective's
+        """Return nothing: the model says one thing of each row."""
+        return {}
+
     def loss(self, said: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """Return the sum of the terms, a scalar."""
         return torch.stack(list(self.terms(said, rows).values())).sum()

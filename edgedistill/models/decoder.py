@@ -22,7 +22,9 @@ class Decoder(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self._numbered = "position_ids" in inspect.signature(model.forward).parameters  # ALiBi counts the mask itself
+        parameters = inspect.signature(model.forward).parameters
+        self._numbered = "position_ids" in parameters  # ALiBi counts the mask itself
+        self._cuts = "logits_to_keep" in parameters  # its head need not be computed after every token
 
     @property
     def vocab_size(self) -> int:
@@ -48,17 +50,19 @@ class Decoder(nn.Module):
         self.model.set_input_embeddings(table)
         self.model.tie_weights()
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return logits of the token after each, (batch, tokens, vocab) float32; at padding they mean nothing.
 
         Args:
             input_ids: (batch, tokens) int64.
             attention_mask: (batch, tokens) int64; 1 where a token is read, 0 at the padding after the last one.
+            kept: (kept,) int64; only logits after these tokens are returned, (batch, kept, vocab); None returns all.
         """
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)  # (batch, tokens)
         numbered = {"position_ids": positions} if self._numbered else {}
-        said = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **numbered)
-        logits: Tensor = said.logits.float()
+        cut = {"logits_to_keep": kept} if kept is not None and self._cuts else {}
+        said = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **numbered, **cut)
+        logits: Tensor = (said.logits if kept is None or self._cuts else said.logits[:, kept]).float()
         return logits
 
     def save(self, folder: Path) -> None:

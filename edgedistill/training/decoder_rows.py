@@ -36,16 +36,25 @@ class DecoderRows:
     whole: bool = False  # a row is a conversation, and its answers are judged whole
 
     def targets(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what is to be said in a batch of these rows, padded on the right as `TokenRows.padded` does.
+        """Return what is to be said in a batch of these rows.
 
         Returns:
-            Place in the batch and token before the position, both (positions,) int64, which index the logits; and the
-            numbers of the positions, (positions,) int64.
+            Row in the batch and place among the tokens that `kept` names, both (positions,) int64, which index the
+            logits; and the numbers of the positions, (positions,) int64.
         """
         read = [self.counted.row(int(row)) for row in rows]
         places = np.repeat(np.arange(len(read)), [len(row.places) for row in read])
+        befores = np.concatenate([row.places for row in read])
         numbers = [np.arange(row.positions.start, row.positions.stop) for row in read]
-        return places, np.concatenate([row.places for row in read]), np.concatenate(numbers)
+        return places, np.searchsorted(np.unique(befores), befores), np.concatenate(numbers)
+
+    def kept(self, rows: np.ndarray) -> np.ndarray:
+        """Return the tokens whose logits say a counted one in any of these rows, in order: (kept,) int64.
+
+        Where prompts count for nothing these are few, and the rest of the batch need not be multiplied with the head.
+        Rows are padded on the right, as `TokenRows.padded` does.
+        """
+        return np.unique(np.concatenate([self.counted.row(int(row)).places for row in rows]))
 
     @cached_property
     def gold(self) -> np.ndarray:

@@ -29,6 +29,10 @@ class DropoutPairs:
         """
         self._validation, self._seed = validation, seed
 
+    def asked(self, rows: np.ndarray) -> dict[str, torch.Tensor]:  # noqa: ARG002 - as every objective's
+        """Return nothing: the model says one thing of each row."""
+        return {}
+
     def loss(self, said: torch.Tensor, rows: np.ndarray) -> torch.Tensor:  # noqa: ARG002 - a text is its own target
         """Return the mean cross-entropy, in nats, of finding each text's other view.
 

@@ -43,8 +43,12 @@ class Following:
         self._losses = tuple((options, registry.load(LOSSES, options.loss)) for options in losses)
         self._train, self._validation, self._known, self._vocabulary = train, validation, known, vocabulary
 
+    def asked(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Return which tokens of these training rows are followed by one that counts."""
+        return {"kept": torch.from_numpy(self._train.kept(rows))}
+
     def loss(self, said: Tensor, rows: np.ndarray) -> Tensor:
-        """Return the sum of the terms for what the model says, (batch, tokens, vocabulary), of these training rows."""
+        """Return the sum of the terms for what the model says, (batch, kept, vocabulary), of these training rows."""
         return torch.stack(list(self.terms(said, rows).values())).sum()
 
     def terms(self, said: Tensor, rows: np.ndarray) -> dict[str, Tensor]:
@@ -61,7 +65,7 @@ class Following:
         for start in range(0, len(held_out.tokens), VALIDATED_TOGETHER):
             batch = np.arange(start, min(start + VALIDATED_TOGETHER, len(held_out.tokens)))
             ids, mask = (torch.from_numpy(array).to(device) for array in held_out.tokens.padded(batch))
-            said = model(ids, mask).float()
+            said = model(ids, mask, kept=torch.from_numpy(held_out.kept(batch))).float()
             places, befores, numbers = held_out.targets(batch)
             terms = self._terms(said, held_out, batch, known)
             loss += float(torch.stack(list(terms.values())).sum()) * len(numbers)

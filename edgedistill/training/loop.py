@@ -35,6 +35,9 @@ class Objective(Protocol):
 
     views: int  # how often each row stands in a batch, each time under other dropout
 
+    def asked(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return what the model is told of these training rows besides ids and mask, by the name of its argument."""
+
     def loss(self, said: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """Return a scalar for what the model says, (views * batch, width), of these training rows."""
 
@@ -150,9 +153,9 @@ def _step(
         group["lr"] = learning_rate_at(step, steps, options)
     model.train()
     batch = np.tile(batch, objective.views)
-    ids, mask = rows.padded(batch)
+    ids, mask = (torch.from_numpy(array).to(accelerator.device) for array in rows.padded(batch))
     with accelerator.autocast():
-        said = model(torch.from_numpy(ids).to(accelerator.device), torch.from_numpy(mask).to(accelerator.device))
+        said = model(ids, mask, **objective.asked(batch))
     loss = objective.loss(said.float(), batch)
     value = float(loss.detach())
     if not math.isfinite(value):

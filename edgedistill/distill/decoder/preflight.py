@@ -75,7 +75,7 @@ def _learns(student: Any, objective: Following, rows: DecoderRows, options: Dist
     student.eval()
     start, remaining = 0.0, 1.0
     for _ in range(STEPS):
-        loss = objective.loss(student(ids, mask), batch)
+        loss = objective.loss(student(ids, mask, **objective.asked(batch)), batch)
         start = start or max(float(loss.detach()), 1e-6)
         remaining = float(loss.detach()) / start
         if remaining <= LEFT_OVER:

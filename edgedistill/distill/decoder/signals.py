@@ -134,7 +134,7 @@ def _answer(
         )
         ids, mask = (torch.from_numpy(array).to(device) for array in rows.tokens.padded(batch))
         places, befores, _ = rows.targets(batch)
-        said = model(ids, mask)[places, befores, :vocabulary].float().cpu()
+        said = model(ids, mask, kept=torch.from_numpy(rows.kept(batch)))[places, befores, :vocabulary].float().cpu()
         return drawn(said.softmax(dim=-1), options.cache, generator)
 
     return answer
