@@ -20,6 +20,7 @@ TRAINERS = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", 
 CONTROLS = {"controls", "control_learning_rate", "seeds"}  # keys of distill that the student does not depend on
 BEFORE = {"augment", "search"}  # keys of the distill section that are stages of their own, before the student
 UNSEARCHED = {"epochs", "patience"}  # keys of the distill section that a search has its own values for
+KEPT = {"cache"}  # keys of the task section that say what is kept of a teacher, and change none
 TEACHING = ("train", "validation")  # splits that a teacher is fitted on
 
 
@@ -70,8 +71,8 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
     reads = _read_by_the_teacher(made["corpus"], run)
     add(
         "teacher", "distill", ("teachers", "distill/losses", *shared), () if reads else ("corpus",),
-        teacher=recipe.teacher, task=recipe.task, files=kind.digest(recipe.teacher, base), train_and_validation=reads,
-        versions=trainers,
+        teacher=recipe.teacher, task=recipe.task.model_dump(mode="json", exclude=KEPT),
+        files=kind.digest(recipe.teacher, base), train_and_validation=reads, versions=trainers,
     )  # fmt: skip
     if recipe.distill.augment is not None:
         add(
