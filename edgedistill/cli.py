@@ -7,6 +7,7 @@ Ctrl-C or SIGTERM. A bug in this project keeps its traceback.
 import errno
 import re
 import signal
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -21,6 +22,7 @@ from edgedistill.errors import EdgeDistillError, GateError, RecipeError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgedistill.generate import GenerationOptions
     from edgedistill.recipe import Recipe
 
 INTERRUPTED = 130
@@ -28,6 +30,7 @@ FULL = re.compile(r"No space left on device|File too large|\d+ requested and \d+
 NO_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)
 LONGEST_REASON = 300
 RUN_FOLDER = "run_folder"  # key of click's meta: where the running command keeps what it finishes
+GOES_ON = "goes_on"  # key of click's meta: False where a command that was interrupted has nothing to go on with
 
 
 class Commands(click.Group):
@@ -41,7 +44,8 @@ class Commands(click.Group):
             lines = str(error).splitlines() if isinstance(error, RecipeError) else [str(error)]
             _end(ctx, error.exit_code, *lines)
         except KeyboardInterrupt:
-            _end(ctx, INTERRUPTED, f"interrupted; {_kept(ctx)}, and the same command goes on from there")
+            ending = f"; {_kept(ctx)}, and the same command goes on from there" if ctx.meta.get(GOES_ON, True) else ""
+            _end(ctx, INTERRUPTED, f"interrupted{ending}")
         except Exception as error:
             told = _told(error)
             if told is None:
@@ -239,36 +243,114 @@ def schema(reference: bool) -> None:
     click.echo(recipe_reference().rstrip() if reference else recipe_schema())
 
 
+ARTIFACT = click.argument("artifact", type=click.Path(exists=True, path_type=Path))
+GENERATION = (
+    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer; default: 512, or what fits."),
+    click.option("--temperature", type=float, help="Divides the logits that a token is drawn by; default: 0, no draw."),
+    click.option("--top-k", type=int, help="Draw among so many of the likeliest tokens."),
+    click.option("--top-p", type=float, help="Draw among the likeliest tokens that have this share together."),
+    click.option("--seed", type=int, help="Of the draws; default: 0."),
+    click.option("--threads", type=click.IntRange(min=1), help="Default: the physical cores, at most 4."),
+    click.option(
+        "--context", "context_tokens", type=click.IntRange(min=1),
+        help="Most tokens of prompt and answer; default: 4096, or the model's.",
+    ),
+)  # fmt: skip
+GENERATION_NAMES = ("max_tokens", "temperature", "top_k", "top_p", "seed", "threads", "context_tokens")
+
+
+def _with_generation(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command what a user may set of a language model, as one value, and let its output end as any filter's."""
+
+    @wraps(command)
+    @click.option("--verbose", is_flag=True, help="Tell on stderr how fast each answer was and how it ended.")
+    @click.pass_context
+    def prepared(ctx: click.Context, /, verbose: bool, **more: Any) -> None:
+        from edgedistill.generate import GenerationOptions
+
+        ctx.meta[GOES_ON] = False
+        if hasattr(signal, "SIGPIPE"):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `predict ... | head` ends as any filter does
+        options = GenerationOptions(**{name: more.pop(name) for name in GENERATION_NAMES})
+        command(options=options, verbose=verbose, **more)
+
+    for option in reversed(GENERATION):
+        prepared = option(prepared)
+    return prepared
+
+
 @main.command()
-@click.argument("artifact", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@ARTIFACT
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option(
     "--file", type=click.File(encoding="utf-8"), default="-", help="One text per line; default: -, the standard input."
 )
-@click.option("--variant", help="float32, or a quantized one; default: quantized, if the artifact has it.")
+@click.option(
+    "--variant",
+    help="float32, or a quantized one, such as q4_k_m; default: quantized, if the artifact has it.",
+)
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="One JSON object per text, with every label's probability; a vector always is one.",
+    help="One JSON object per text, with every label's probability or the whole answer; a vector always is one.",
 )
-@click.pass_context
+@click.option("--raw", is_flag=True, help="Go on from the text itself, without the model's chat template.")
+@_with_generation
 def predict(
-    ctx: click.Context, artifact: Path, texts: tuple[str, ...], file: TextIO, variant: str | None, as_json: bool
-) -> None:
-    """Label texts with the model in folder ARTIFACT, or embed them.
+    artifact: Path, texts: tuple[str, ...], file: TextIO, variant: str | None, as_json: bool,
+    raw: bool, options: "GenerationOptions", verbose: bool,
+) -> None:  # fmt: skip
+    """Label texts with the model in ARTIFACT, embed or answer them.
 
-    Without a TEXT, each line of the file or of the standard input is one.
+    ARTIFACT is a folder that was exported, or any .gguf file. A language model writes its answer as it comes. Without
+    a TEXT, each line of the file or of the standard input is one.
     """
-    from edgedistill.predict import Predictor, lines_of
+    from edgedistill.predict import lines_of, predictions
 
-    if texts and ctx.get_parameter_source("file") is ParameterSource.COMMANDLINE:
+    if texts and click.get_current_context().get_parameter_source("file") is ParameterSource.COMMANDLINE:
         raise click.UsageError("give texts or --file, not both")
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `predict ... | head` ends as any filter does
-    predictor = Predictor(artifact, variant)
-    for text in texts or lines_of(file):
-        click.echo(predictor.predict(text).line(as_json=as_json))
+    pieces = predictions(
+        artifact, texts or lines_of(file), variant=variant, as_json=as_json, raw=raw, options=options,
+        note=_note if verbose or sys.stderr.isatty() else _silent,
+    )  # fmt: skip
+    for piece in pieces:
+        _say(piece)
+
+
+@main.command()
+@ARTIFACT
+@click.option("--system", help="What the model is told before the conversation; default: what its template says.")
+@click.option(
+    "--file", type=click.File(encoding="utf-8"), default="-", help="A user's lines; default: -, the standard input."
+)
+@click.option("--variant", help="Which of the folder's models, such as q4_k_m; default: quantized, if it has one.")
+@_with_generation
+def chat(
+    artifact: Path, system: str | None, file: TextIO, variant: str | None, options: "GenerationOptions", verbose: bool
+) -> None:
+    """Hold a conversation with the language model in ARTIFACT.
+
+    ARTIFACT is a folder that was exported, or any .gguf file. /reset starts a new conversation, /quit and Ctrl-D end
+    it, and Ctrl-C stops an answer. What comes through a pipe is answered line by line.
+    """
+    from edgedistill.chat import begin, converse
+
+    converse(begin(artifact, variant, options, system), file, _say, _note, verbose=verbose)
+
+
+def _say(piece: str) -> None:
+    from edgedistill.generate import harmless
+
+    click.echo(harmless(piece) if sys.stdout.isatty() else piece, nl=False)
+
+
+def _note(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _silent(line: str) -> None:
+    """Tell nobody."""
 
 
 @main.command()

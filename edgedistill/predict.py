@@ -1,15 +1,17 @@
-"""Labels or vectors for texts, from an artifact's folder alone, through the runtime that an app would use."""
+"""Labels, vectors or answers for texts, from an artifact alone, through the runtime that an app would use."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from edgedistill import language_model
 from edgedistill.errors import ModelError, RecipeError
-from edgedistill.runtimes import onnxruntime
+from edgedistill.generate import Answer, GenerationOptions, Reader, prompt_of, room
+from edgedistill.sampling import Sampler
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,68 @@ def lines_of(file: TextIO) -> Iterator[str]:
         raise RecipeError(f"{file.name} is not UTF-8 (byte 0x{byte:02x}); save it as UTF-8") from error
 
 
+def predictions(
+    artifact: Path, texts: Iterable[str], *, variant: str | None, as_json: bool, raw: bool, options: GenerationOptions,
+    note: Callable[[str], None],
+) -> Iterator[str]:  # fmt: skip
+    """Yield what the model says of each text, in pieces to be written one after another as soon as they are there.
+
+    A language model's answer ends with a line feed, and where it is not JSON an empty line is between two. No text
+    changes what is said of another.
+
+    Args:
+        artifact: a folder that was exported, or a .gguf file.
+        texts: read one by one.
+        variant: which model file; see `Predictor` and `language_model.open_model`.
+        as_json: one line of JSON for each text, once it is known whole.
+        raw: of a language model, go on from the text itself, without a chat template.
+        options: of a language model.
+        note: told how fast each answer was and how it ended.
+
+    Raises:
+        RecipeError: the path is no artifact, or what was asked for does not go with it.
+        ModelError: a file of it cannot be read, or a text is too long.
+    """
+    if language_model.is_there(artifact):
+        yield from _answers(artifact, texts, variant, as_json, raw, options, note)
+        return
+    given = [*options.given(), *(["raw"] if raw else [])]
+    if given:
+        raise RecipeError(f"{artifact} is no language model, and {', '.join(given)} is for those alone; leave it out")
+    predictor = Predictor(artifact, variant)
+    for text in texts:
+        yield predictor.predict(text).line(as_json=as_json) + "\n"
+
+
+def _answers(
+    artifact: Path, texts: Iterable[str], variant: str | None, as_json: bool, raw: bool, options: GenerationOptions,
+    note: Callable[[str], None],
+) -> Iterator[str]:  # fmt: skip
+    sampling = options.sampling()
+    model = language_model.open_model(artifact, variant, threads=options.threads, context_tokens=options.context_tokens)
+    note(f"{model.name} in {model.runtime}, threads: {model.decoder.threads}, context: {model.decoder.context_tokens}")
+    for number, text in enumerate(texts):
+        reader = Reader(model.decoder)
+        reader.forget()
+        prompt = prompt_of(model, text, raw=raw)
+        answer = Answer(reader, prompt, Sampler(sampling), room(model, prompt, options.max_tokens))
+        if number and not as_json:
+            yield "\n"
+        for piece in answer:
+            if not as_json:
+                yield piece
+        yield _told(text, answer) if as_json else "" if answer.text.endswith("\n") else "\n"
+        note(answer.told())
+
+
+def _told(text: str, answer: Answer) -> str:
+    """Return one line of JSON; it holds no times, so that the same model says the same."""
+    said = {"text": text, "answer": answer.text, "finish": answer.finish}
+    return _line(said | {"prompt_tokens": len(answer.prompt), "answer_tokens": len(answer.ids)}) + "\n"
+
+
 class Predictor:
-    """One model file of an artifact, loaded."""
+    """One model file of an artifact that labels or embeds, loaded."""
 
     def __init__(self, artifact: Path, variant: str | None) -> None:
         """Load a model file.
@@ -84,6 +146,8 @@ class Predictor:
             ModelError: a file of it cannot be read.
         """
         file = _model_file(artifact, variant)
+        from edgedistill.runtimes import onnxruntime
+
         try:
             self._model = onnxruntime.load(artifact, file, threads=1)
         except Exception as error:  # onnxruntime and tokenizers raise classes of their own for a damaged file
@@ -106,10 +170,6 @@ def _model_file(artifact: Path, variant: str | None) -> str:
     needed = ("config.json", "tokenizer.json", "tokenizer_config.json")
     missing = [name for name in needed if not (artifact / name).is_file()]
     there = sorted(file.stem for file in artifact.glob("onnx/model*.onnx"))
-    if missing and any(artifact.glob("*.gguf")):
-        raise RecipeError(
-            f"{artifact} holds GGUF files, which predict does not run; its README.md says how to load them"
-        )
     if missing or not there:
         lacks = ", ".join(missing or ["onnx/model.onnx"])
         raise RecipeError(f"{artifact} is no artifact, it lacks {lacks}; name a folder below artifacts/ of a run")

@@ -50,7 +50,8 @@ LAYERS = (  # a module imports from its own layer and from those above it in thi
     {"export"},  # reads how quantize stored the numbers
     {"benchmark"},
     {"report"},
-    {"planning", "publish", "predict", "doctor", "glance", "starter", "surroundings", "decoder_planning"},
+    {"sampling", "language_model", "generate", "predict", "chat"},
+    {"planning", "publish", "doctor", "glance", "starter", "surroundings", "decoder_planning"},
     {"stages"},
     {"building"},
     {"encoder_pipeline", "decoder_pipeline"},
@@ -151,7 +152,9 @@ def _loaded_by(code: str) -> set[str]:
     return set(ran.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["build", "--help"], ["predict", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["build", "--help"], ["predict", "--help"], ["chat", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     loaded = _loaded_by(
         f"import sys; sys.argv[1:] = {arguments}\n"

@@ -57,14 +57,16 @@ def export(
         "teacher_source": teacher.source,
         "student_sha256": student.weights_sha256,
     }
+    trained_on = {"trained_on": "conversations" if task.conversations else "documents"}  # how `predict` is to ask it
     made = _Writer(name, version, task, signals, layout.RUNTIME)
     start, taught_by = student.path(student.checkpoint), teacher.path(teacher.checkpoint)
     with bar(f"exporting to {options.format}", len(quantized) + 2, "files") as advance:
         whole = _floats(start, "F32")
-        files = [made.file(root, start, whole, student.parameters, "float32", "F32", licence, facts, None)]
+        own = facts | trained_on
+        files = [made.file(root, start, whole, student.parameters, "float32", "F32", licence, own, None)]
         advance(1)
         for method, model in quantized.items():
-            own = {**facts, "quantized_sha256": model.weights_sha256, "method": method}
+            own = facts | trained_on | {"quantized_sha256": model.weights_sha256, "method": method}
             tensors = ggml_tensors.load(model.path(model.weights))
             encoding = method.removeprefix("gguf_").upper()  # llama.cpp has the same words
             files.append(made.file(root, start, tensors, student.parameters, method, encoding, licence, own, model))

@@ -10,6 +10,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from edgedistill.errors import ModelError
 
@@ -19,8 +20,10 @@ MOST_ENTRIES = 1 << 16  # tensors, or keys; the largest models have some thousan
 MOST_ELEMENTS = 1 << 20  # of one array; the largest vocabularies have a quarter of it, merges half of it
 MOST_DIMENSIONS = 4  # ggml's GGML_MAX_DIMS
 STRING, ARRAY = 8, 9
-SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+SCALAR_BYTES = {kind: struct.calcsize(f"<{layout}") for kind, layout in SCALARS.items()}
 ALIGNMENT = 32
+Said: TypeAlias = str | int | float | bool  # one value of the metadata
 
 
 class _Unsound(Exception):
@@ -38,11 +41,14 @@ class _Cursor:
             raise _Unsound(f"it ends at byte {len(self.content)}, and {size_bytes} more are to follow byte {self.at}")
         self.at += size_bytes
 
-    def number(self, layout: str) -> int:
+    def scalar(self, layout: str) -> int | float | bool:
         start = self.at
         self.skip(struct.calcsize(f"<{layout}"))
-        (value,) = struct.unpack_from(f"<{layout}", self.content, start)
-        return int(value)
+        value: int | float | bool = struct.unpack_from(f"<{layout}", self.content, start)[0]
+        return value
+
+    def number(self, layout: str) -> int:
+        return int(self.scalar(layout))
 
     def string(self) -> str:
         size = self.number("Q")
@@ -68,16 +74,25 @@ def check(file: Path) -> None:
     Raises:
         ModelError: the file is no GGUF file, is cut off, or says of itself what cannot be.
     """
+    metadata(file)
+
+
+def metadata(file: Path) -> dict[str, Said]:
+    """Return what a file says of itself by key, arrays left out, after the same check.
+
+    Raises:
+        ModelError: the file is no GGUF file, is cut off, or says of itself what cannot be.
+    """
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            _walk(_Cursor(content))
+            return _walk(_Cursor(content))
     except (_Unsound, OSError, ValueError) as error:  # the last: an empty file cannot be mapped
         raise ModelError(
             f"{file} is no sound GGUF file: {error}; fetch it again, and compare its sha256 with the source"
         ) from error
 
 
-def _walk(cursor: _Cursor) -> None:
+def _walk(cursor: _Cursor) -> dict[str, Said]:
     cursor.skip(len(MAGIC))
     found = cursor.content[: len(MAGIC)]
     if found != MAGIC:
@@ -86,27 +101,29 @@ def _walk(cursor: _Cursor) -> None:
     if version not in VERSIONS:
         raise _Unsound(f"its version is {version}, and {' or '.join(map(str, VERSIONS))} is needed, little-endian")
     tensors, keys = cursor.count("tensors", MOST_ENTRIES), cursor.count("metadata keys", MOST_ENTRIES)
-    alignment = ALIGNMENT
+    said: dict[str, Said] = {}
     for _ in range(keys):
         key, kind = cursor.string(), cursor.number("I")
-        if key == "general.alignment" and kind == 4:
-            alignment = cursor.number("I")
-        else:
-            _skip_value(cursor, key, kind)
-    if alignment < 1 or alignment & (alignment - 1):
+        value = _value(cursor, key, kind)
+        if value is not None:
+            said[key] = value
+    alignment = said.get("general.alignment", ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise _Unsound(f"its general.alignment is {alignment}, and must be a power of two")
     ends = max((list(_tensor_ends(cursor, tensors))), default=0)
     data = -(-cursor.at // alignment) * alignment
     if data + ends > len(cursor.content):
         raise _Unsound(f"it ends at byte {len(cursor.content)}, and its tensors need {data + ends}: it is cut off")
+    return said
 
 
-def _skip_value(cursor: _Cursor, key: str, kind: int) -> None:
+def _value(cursor: _Cursor, key: str, kind: int) -> Said | None:
+    """Return a value; None of an array, which is passed over."""
     if kind == STRING:
-        cursor.string()
-    elif kind in SCALAR_BYTES:
-        cursor.skip(SCALAR_BYTES[kind])
-    elif kind == ARRAY:
+        return cursor.string()
+    if kind in SCALARS:
+        return cursor.scalar(SCALARS[kind])
+    if kind == ARRAY:
         inner, count = cursor.number("I"), cursor.count(f"elements of {key}", MOST_ELEMENTS)
         if inner == STRING:
             for _ in range(count):
@@ -115,8 +132,8 @@ def _skip_value(cursor: _Cursor, key: str, kind: int) -> None:
             cursor.skip(count * SCALAR_BYTES[inner])
         else:
             raise _Unsound(f"{key} is an array of type {inner}, which is none of an array")
-    else:
-        raise _Unsound(f"{key} has type {kind}, which is none of GGUF")
+        return None
+    raise _Unsound(f"{key} has type {kind}, which is none of GGUF")
 
 
 def _tensor_ends(cursor: _Cursor, count: int) -> Iterator[int]:

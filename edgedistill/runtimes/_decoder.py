@@ -5,7 +5,7 @@ lies in its KV cache, so that a further token costs one token's work (decode) an
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -70,6 +70,21 @@ class LoadedDecoder(Protocol):
         """Return the bytes that keys and values of so many tokens take."""
 
 
+@runtime_checkable
+class Rewinding(Protocol):
+    """What a decoder offers besides, if its cache can be cut: an answer to a changed prompt reads only what changed."""
+
+    def rewind(self, tokens: int) -> bool:
+        """Keep the first `tokens` of what was read, and forget the rest.
+
+        Args:
+            tokens: 1 or more, and at most as many as were read since `reset`.
+
+        Returns:
+            False where this cache cannot be cut there, as windows that slide cannot; everything is forgotten then.
+        """
+
+
 class TextStream:
     """Ids in, one after another; text out, as soon as its characters are whole.
 
@@ -77,9 +92,9 @@ class TextStream:
     together, and of their text only what is new is given out; the ids before a whole character are let go.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+    def __init__(self, decode: Callable[[Sequence[int]], str], after: Sequence[int] = ()) -> None:
         self._decode = decode
-        self._shown: list[int] = []  # ids whose text is out; context for what follows
+        self._shown = list(after)  # ids whose text is out; context for what follows
         self._held: list[int] = []  # ids whose text is not
 
     def push(self, token: int) -> str:

@@ -109,6 +109,16 @@ class GgufModel:
         self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), True)
         self._read = 0
 
+    def rewind(self, tokens: int) -> bool:
+        """Keep the first `tokens` of what was read; False, and all is forgotten, where the cache cannot be cut."""
+        memory = self._lib.llama_get_memory(self._context)
+        whole = self._lib.llama_memory_seq_pos_min(memory, 0) == 0  # a sliding window has let go of the first ones
+        if not (whole and self._lib.llama_memory_seq_rm(memory, 0, tokens, -1)):
+            self.reset()
+            return False
+        self._read = tokens
+        return True
+
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Return the ids of a conversation, put together by the file's own template."""
         from llama_cpp import llama_chat_format

@@ -88,6 +88,16 @@ class TorchDecoder:
         """Forget all that was read."""
         self._cache, self._read = None, 0
 
+    def rewind(self, tokens: int) -> bool:
+        """Keep the first `tokens` of what was read; False, and all is forgotten, where the cache cannot be cut."""
+        try:
+            self._cache.crop(tokens - self._read)  # transformers wants how many to remove, as a negative number
+        except (AttributeError, NotImplementedError, RuntimeError):  # no such cache, or a window that has moved on
+            self.reset()
+            return False
+        self._read = tokens
+        return True
+
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Return the ids of a conversation, put together by the checkpoint's own template."""
         if not self._tokenizer.chat_template:

@@ -1,0 +1,188 @@
+"""The language model in an artifact's folder or in one file: found, and loaded into the runtime that an app would use.
+
+A GGUF file runs in llama.cpp, whoever wrote it; a checkpoint of transformers, such as a teacher, in PyTorch.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from edgedistill.errors import ModelError, RecipeError
+from edgedistill.models.config_json import is_causal, read_config
+from edgedistill.runtimes._decoder import LoadedDecoder
+
+CONTEXT_TOKENS = 4096  # unless another number is asked for, or the model has fewer positions
+MOST_THREADS = 4  # unless more are asked for; small models wait for memory, not for cores
+ENCODING = re.compile(r"[-.](?P<word>[A-Za-z0-9_]+)\.gguf$")  # the last part of a name by GGUF's convention
+FLOAT32 = ("f32", "float32")
+FLOATS = (*FLOAT32, "f16", "bf16")
+PREFERRED = "q4_k_m"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A language model, loaded, and what is known of it."""
+
+    decoder: LoadedDecoder
+    name: str  # of its file or folder
+    runtime: str  # a word of edgedistill/runtimes
+    conversations: bool  # whether a text is to be put into its chat template
+    longest_tokens: int  # that it has positions for
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a model lies, and what its files say of it."""
+
+    runtime: str
+    root: Path
+    file: str
+    longest_tokens: int
+    trained_on: str | None = None  # documents, conversations; None where nothing says
+
+    @property
+    def name(self) -> str:
+        return self.file or self.root.name
+
+
+def is_there(artifact: Path) -> bool:
+    """Whether a path is a GGUF file, or a folder with a language model."""
+    if artifact.is_file():
+        return artifact.suffix == ".gguf"
+    return any(artifact.glob("*.gguf")) or _is_checkpoint(artifact)
+
+
+def open_model(
+    artifact: Path, variant: str | None = None, *, threads: int | None = None, context_tokens: int | None = None
+) -> LanguageModel:
+    """Load a language model.
+
+    Args:
+        artifact: a .gguf file, a folder of them, or a checkpoint's folder.
+        variant: of a folder's files, the encoding in the file's name, such as q4_k_m; float32 is f32. None prefers
+            q4_k_m, then the largest that is quantized.
+        threads: None takes the physical cores that this process may use, at most MOST_THREADS.
+        context_tokens: most tokens of prompt and answer together; None takes CONTEXT_TOKENS, or what the model has.
+
+    Raises:
+        RecipeError: there is no language model, or none of this variant.
+        ModelError: it cannot be loaded, or was not made for so long a context.
+    """
+    place = _place(artifact, variant)
+    if context_tokens is not None and context_tokens > place.longest_tokens:
+        raise RecipeError(f"{place.name} has {place.longest_tokens} positions; ask for a context of at most that")
+    runtime: Any = import_module(f"edgedistill.runtimes.{place.runtime}")
+    decoder: LoadedDecoder = runtime.load(
+        place.root,
+        place.file,
+        threads=threads or _idle_threads(),
+        context_tokens=context_tokens or min(CONTEXT_TOKENS, place.longest_tokens),
+    )
+    conversations = place.trained_on != "documents" and has_template(decoder)
+    return LanguageModel(decoder, place.name, place.runtime, conversations, place.longest_tokens)
+
+
+def has_template(decoder: LoadedDecoder) -> bool:
+    """Whether a model's files say how a conversation is put together."""
+    try:
+        rendered(decoder, [{"role": "user", "content": "a"}])
+    except _NoTemplate:
+        return False
+    except ModelError:
+        return True  # one that wants something else than a single message
+    return True
+
+
+class _NoTemplate(ModelError):
+    """The model's files have no chat template."""
+
+
+def rendered(decoder: LoadedDecoder, messages: list[Mapping[str, str]]) -> list[int]:
+    """Return the ids of a conversation up to where the assistant is to speak.
+
+    Raises:
+        ModelError: there is no chat template, or it does not take these messages.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return decoder.chat(messages)
+    except ModelError as error:
+        raise _NoTemplate(str(error)) from error
+    except (TemplateError, TypeError, ValueError) as error:  # the last: how llama-cpp-python tells a template's refusal
+        reason = " ".join(str(error).split())[:200]
+        roles = ", ".join(message["role"] for message in messages[:3])
+        raise ModelError(f"this model's chat template does not take {roles}: {reason}; leave out --system") from error
+
+
+def _idle_threads() -> int:
+    import psutil
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, psutil.cpu_count(logical=False) or usable, MOST_THREADS))
+
+
+def _place(artifact: Path, variant: str | None) -> _Place:
+    if not is_there(artifact):
+        raise RecipeError(f"{artifact} has no language model; name a .gguf file, or a folder below artifacts/ of a run")
+    if artifact.is_file():
+        if variant is not None:
+            raise RecipeError(
+                f"{artifact.name} is one file, which has no variant {variant!r}; name its folder for that"
+            )
+        return _gguf(artifact)
+    if any(artifact.glob("*.gguf")):
+        return _gguf(_chosen(artifact, variant))
+    if variant is not None:
+        raise RecipeError(f"{artifact} is a checkpoint, which has no variant {variant!r}; leave out --variant")
+    longest = read_config(artifact).get("max_position_embeddings")
+    if not isinstance(longest, int):
+        raise ModelError(f"{artifact}/config.json does not say max_position_embeddings; add it")
+    return _Place("pytorch_decoder", artifact, "", longest)
+
+
+def _gguf(file: Path) -> _Place:
+    try:
+        from edgedistill.models import gguf_header
+
+        said = gguf_header.metadata(file)
+    except ImportError as error:
+        raise ModelError(f"GGUF files need another package ({error}); run: pip install 'edgedistill[gguf]'") from None
+    architecture = said.get("general.architecture", "")
+    longest = said.get(f"{architecture}.context_length")
+    if said.get(f"{architecture}.attention.causal") is False or not isinstance(longest, int):
+        raise ModelError(f"{file.name} (architecture {architecture or 'unknown'}) is no language model; name another")
+    trained_on = said.get("edgedistill.trained_on")
+    return _Place("llama_cpp", file.parent, file.name, longest, trained_on if isinstance(trained_on, str) else None)
+
+
+def _chosen(folder: Path, variant: str | None) -> Path:
+    files = sorted(folder.glob("*.gguf"), key=lambda file: file.stat().st_size)
+    variants = {_encoding(file): file for file in files}
+    if variant is not None:
+        wanted = variant.lower().removeprefix("gguf_")
+        for word in FLOAT32 if wanted in FLOAT32 else (wanted,):
+            if word in variants:
+                return variants[word]
+        raise RecipeError(f"{folder} has no variant {variant!r}; choose one of: {', '.join(variants)}")
+    quantized = [file for word, file in variants.items() if word not in FLOATS]
+    return variants.get(PREFERRED, (quantized or files)[-1])
+
+
+def _encoding(file: Path) -> str:
+    found = ENCODING.search(file.name)
+    return found["word"].lower() if found else file.stem.lower()
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        return False
+    try:
+        return is_causal(read_config(folder))
+    except ModelError:
+        return False
