@@ -314,8 +314,14 @@ def predict(
         artifact, texts or lines_of(file), variant=variant, as_json=as_json, raw=raw, options=options,
         note=_note if verbose or sys.stderr.isatty() else _silent,
     )  # fmt: skip
-    for piece in pieces:
-        _say(piece)
+    last = "\n"
+    try:
+        for piece in pieces:
+            _say(piece)
+            last = piece or last
+    except KeyboardInterrupt:
+        _say("" if last.endswith("\n") else "\n")  # what is told next stands on a line of its own
+        raise
 
 
 @main.command()

@@ -152,10 +152,10 @@ class Answer:
 
     def _step(self, token: int) -> np.ndarray | None:
         """Return the logits after a token; None where nothing is to follow it."""
-        if len(self.ids) >= self.max_tokens:
-            self.finish = "max_tokens"
-        elif len(self.prompt) + len(self.ids) >= self._reader.decoder.context_tokens:
+        if len(self.prompt) + len(self.ids) >= self._reader.decoder.context_tokens:
             self.finish = "context"
+        elif len(self.ids) >= self.max_tokens:
+            self.finish = "max_tokens"
         elif not self._stop():
             started = time.perf_counter()
             logits = self._reader.step(token)

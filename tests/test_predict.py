@@ -99,10 +99,11 @@ def test_a_byte_order_mark_is_no_part_of_the_first_text(artifact: Path, tmp_path
     assert later != expected, "elsewhere it is a sign like any other"
 
 
-def test_gguf_files_are_named_as_what_they_are(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").touch()
-    with pytest.raises(RecipeError, match=r"holds GGUF files, which predict does not run; its README\.md says how"):
-        Predictor(tmp_path, None)
+def test_what_is_for_language_models_is_refused_elsewhere(artifact: Path) -> None:
+    for option, word in (("--temperature=1", "temperature"), ("--raw", "raw"), ("--threads=2", "threads")):
+        refused = asked(artifact, "good", option)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert f"is no language model, and {word} is for those alone" in refused.stderr
 
 
 def test_a_folder_that_is_no_artifact_says_what_it_lacks(artifact: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """PyTorch with transformers, as most users run a language model before they compress it."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class TorchDecoder:
         check_context(context_tokens, config.max_position_embeddings, root.name)
         self.context_tokens = context_tokens
         self.vocabulary = int(self._model.get_input_embeddings().num_embeddings)
+        parameters = inspect.signature(self._model.forward).parameters
+        self._cache_word = "cache" if "cache" in parameters else "past_key_values"  # as transformers said before 5.24
         self._cache: Any = None
         self._read = 0
 
@@ -74,8 +77,8 @@ class TorchDecoder:
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
         """Read ids after all that was read; return the logits after the last one, (vocabulary,) float32."""
         check_readable(self, ids, self._read)
-        said = self._run(ids, use_cache=True, past_key_values=self._cache, logits_to_keep=1)
-        self._cache = said.past_key_values
+        said = self._run(ids, use_cache=True, logits_to_keep=1, **{self._cache_word: self._cache})
+        self._cache = said[self._cache_word]
         self._read += len(ids)
         last: np.ndarray = said.logits[0, -1].float().numpy()
         return last

@@ -23,7 +23,7 @@ from tiny_decoders import (
 from edgedistill import registry
 from edgedistill.errors import ModelError
 from edgedistill.models.load import load_tokenizer
-from edgedistill.runtimes._decoder import LoadedDecoder, TextStream
+from edgedistill.runtimes._decoder import LoadedDecoder, Rewinding, TextStream
 
 RUNTIMES = "edgedistill.runtimes"
 DECODERS = tuple(name for name in registry.names(RUNTIMES) if "decoder" in registry.load(RUNTIMES, name).SERVES)
@@ -136,9 +136,22 @@ def _faults_of_the_cache(decoder: LoadedDecoder) -> list[str]:
     if not np.array_equal(kept, copied):
         found.append("logits that were given out stay as they are")
     decoder.reset()
+    if isinstance(decoder, Rewinding) and not _rewinds(decoder, ids, whole):
+        found.append("what is rewound and read again is read as before")
     if decoder.kv_cache_bytes(2 * 10) != 2 * decoder.kv_cache_bytes(10) or decoder.kv_cache_bytes(1) < 1:
         found.append("the cache grows with its tokens")
     return found
+
+
+def _rewinds(decoder: Any, ids: list[int], whole: np.ndarray) -> bool:
+    """Whether a cache that is cut goes on from there, and is as empty as it says where it cannot be cut."""
+    decoder.reset()
+    decoder.prefill([*ids[:20], *ids[5:15]])
+    kept = 20 if decoder.rewind(20) else 0
+    if not close(decoder.prefill(ids[kept:30]), whole[29]):
+        return False
+    kept = 29 if decoder.rewind(29) else 0
+    return close(decoder.prefill(ids[kept:30]), whole[29])
 
 
 def test_every_decoder_runtime_keeps_the_contract(loaded: tuple[ModuleType, str], decoder: LoadedDecoder) -> None:
@@ -347,6 +360,8 @@ def test_the_contract_rejects_broken_decoders(decoder: LoadedDecoder) -> None:
         {"step": lambda token: shared(decoder.step(token))},
         {"prefill": lambda ids: (decoder.reset(), decoder.prefill(ids))[1]},
         {"kv_cache_bytes": lambda tokens: 4096},
+        {"rewind": lambda tokens: True},
+        {"rewind": lambda tokens: decoder.rewind(tokens - 1)},  # type: ignore[attr-defined]
     ]
     assert not faults(_Wrapped(decoder))  # type: ignore[arg-type]
     for change in broken:
