@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from tiny_decoders import documents, write_decoder
 
 from edgedistill import pipeline
+from edgedistill.cli import main
 from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.decoder_values import DecoderArtifact, DecoderControls, DecoderSignals, DecoderStudent, GgmlModel
 from edgedistill.export.gguf_file import differences
-from edgedistill.models import ggml_tensors
+from edgedistill.language_model import open_model
+from edgedistill.models import ggml_tensors, gguf_header
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
 
@@ -119,3 +122,14 @@ def test_what_is_promoted_is_whole_and_says_what_it_is(built: Path) -> None:
     assert sum(name.endswith(".gguf") for name in names) == 3
     report = (built / "runs" / "tiny-speech" / "report.md").read_text(encoding="utf-8")
     assert "perplexity" in report
+
+
+def test_what_is_promoted_answers_as_what_it_was_trained_on(built: Path) -> None:
+    shipped = built / "runs" / "tiny-speech" / "artifacts" / "tiny-speech-0.1.0-gguf"
+    (q4,) = shipped.glob("*-Q4_K_M.gguf")
+    assert gguf_header.metadata(q4)["edgedistill.trained_on"] == "documents"
+    model = open_model(shipped, threads=1)
+    assert (model.name, model.conversations) == (q4.name, False)
+    said = CliRunner().invoke(main, ["predict", str(shipped), "The cat", "--max-tokens", "8", "--json"])
+    assert said.exit_code == 0, said.output
+    assert json.loads(said.stdout)["prompt_tokens"] == len(model.decoder.encode("The cat", special=False))

@@ -200,7 +200,7 @@ def test_predict_tells_its_speed_where_it_is_asked_for(monkeypatch: pytest.Monke
 
 def test_predict_refuses_what_does_not_fit_before_it_says_anything(gguf: Path) -> None:
     model = gguf.parent / "checkpoint"
-    for arguments in (("x " * 300,), ("hello", "--max-tokens", 120), ("hello", "--context", 20)):
+    for arguments in (("x " * 300,), ("hello", "--max-tokens", 120), ("hello", "--context", 5)):
         result = call(model, *arguments, "--threads", 1)
         assert (result.exit_code, result.stdout) == (1, "")
         assert "do not fit into a context of" in result.stderr
