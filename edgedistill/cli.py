@@ -250,7 +250,7 @@ GENERATION = (
     click.option("--top-k", type=int, help="Draw among so many of the likeliest tokens."),
     click.option("--top-p", type=float, help="Draw among the likeliest tokens that have this share together."),
     click.option("--seed", type=int, help="Of the draws; default: 0."),
-    click.option("--threads", type=click.IntRange(min=1), help="Default: the physical cores, at most 4."),
+    click.option("--threads", type=click.IntRange(min=1), help="Default: 1. More than idle cores is slower."),
     click.option(
         "--context", "context_tokens", type=click.IntRange(min=1),
         help="Most tokens of prompt and answer; default: 4096, or the model's.",

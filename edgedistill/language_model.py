@@ -3,7 +3,6 @@
 A GGUF file runs in llama.cpp, whoever wrote it; a checkpoint of transformers, such as a teacher, in PyTorch.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from edgedistill.models.config_json import is_causal, read_config
 from edgedistill.runtimes._decoder import LoadedDecoder
 
 CONTEXT_TOKENS = 4096  # unless another number is asked for, or the model has fewer positions
-MOST_THREADS = 4  # unless more are asked for; small models wait for memory, not for cores
+THREADS = 1  # unless more are asked for: more than there are idle cores make llama.cpp many times slower
 ENCODING = re.compile(r"[-.](?P<word>[A-Za-z0-9_]+)\.gguf$")  # the last part of a name by GGUF's convention
 FLOAT32 = ("f32", "float32")
 FLOATS = (*FLOAT32, "f16", "bf16")
@@ -66,7 +65,7 @@ def open_model(
         artifact: a .gguf file, a folder of them, or a checkpoint's folder.
         variant: of a folder's files, the encoding in the file's name, such as q4_k_m; float32 is f32. None prefers
             q4_k_m, then the largest that is quantized.
-        threads: None takes the physical cores that this process may use, at most MOST_THREADS.
+        threads: None takes THREADS.
         context_tokens: most tokens of prompt and answer together; None takes CONTEXT_TOKENS, or what the model has.
 
     Raises:
@@ -80,7 +79,7 @@ def open_model(
     decoder: LoadedDecoder = runtime.load(
         place.root,
         place.file,
-        threads=threads or _idle_threads(),
+        threads=threads or THREADS,
         context_tokens=context_tokens or min(CONTEXT_TOKENS, place.longest_tokens),
     )
     conversations = place.trained_on != "documents" and has_template(decoder)
@@ -118,13 +117,6 @@ def rendered(decoder: LoadedDecoder, messages: list[Mapping[str, str]]) -> list[
         reason = " ".join(str(error).split())[:200]
         roles = ", ".join(message["role"] for message in messages[:3])
         raise ModelError(f"this model's chat template does not take {roles}: {reason}; leave out --system") from error
-
-
-def _idle_threads() -> int:
-    import psutil
-
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(usable, psutil.cpu_count(logical=False) or usable, MOST_THREADS))
 
 
 def _place(artifact: Path, variant: str | None) -> _Place:

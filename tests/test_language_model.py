@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from click.testing import CliRunner, Result
 from scripted_decoder import ScriptedDecoder, scripted
@@ -158,11 +157,10 @@ def test_a_template_that_wants_something_else_is_one() -> None:
     assert has_template(decoder)  # type: ignore[arg-type]
 
 
-def test_threads_are_no_more_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language_model.os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    for cores, threads in ((1, 1), (3, 3), (32, 4), (None, 4)):
-        monkeypatch.setattr(psutil, "cpu_count", lambda logical, cores=cores: cores)
-        assert language_model._idle_threads() == threads
+def test_one_thread_runs_unless_more_are_asked_for(gguf: Path) -> None:
+    assert open_model(gguf.parent / "checkpoint").decoder.threads == 1
+    assert open_model(gguf.parent / "checkpoint", threads=2).decoder.threads == 2
+    assert open_model(gguf.parent / "checkpoint").decoder.threads == 1
 
 
 def call(*arguments: object, stdin: str | None = None) -> Result:
