@@ -1,8 +1,10 @@
 """The language model in an artifact's folder or in one file: found, and loaded into the runtime that an app would use.
 
-A GGUF file runs in llama.cpp, whoever wrote it; a checkpoint of transformers, such as a teacher, in PyTorch.
+A GGUF file runs in llama.cpp and a folder with genai_config.json in onnxruntime-genai, whoever wrote it; a checkpoint
+of transformers, such as a teacher, in PyTorch.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.errors import ModelError, RecipeError
+from edgedistill.files import size_of
 from edgedistill.models.config_json import is_causal, read_config
 from edgedistill.runtimes._decoder import LoadedDecoder
 
@@ -19,7 +22,8 @@ THREADS = 1  # unless more are asked for: more than there are idle cores make ll
 ENCODING = re.compile(r"[-.](?P<word>[A-Za-z0-9_]+)\.gguf$")  # the last part of a name by GGUF's convention
 FLOAT32 = ("f32", "float32")
 FLOATS = (*FLOAT32, "f16", "bf16")
-PREFERRED = "q4_k_m"
+PREFERRED = ("q4_k_m", "onnx_int4")
+GENAI = "genai_config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -53,7 +57,7 @@ def is_there(artifact: Path) -> bool:
     """Whether a path is a GGUF file, or a folder with a language model."""
     if artifact.is_file():
         return artifact.suffix == ".gguf"
-    return any(artifact.glob("*.gguf")) or _is_checkpoint(artifact)
+    return bool(_variants(artifact)) or (artifact / GENAI).is_file() or _is_checkpoint(artifact)
 
 
 def open_model(
@@ -62,9 +66,9 @@ def open_model(
     """Load a language model.
 
     Args:
-        artifact: a .gguf file, a folder of them, or a checkpoint's folder.
-        variant: of a folder's files, the encoding in the file's name, such as q4_k_m; float32 is f32. None prefers
-            q4_k_m, then the largest that is quantized.
+        artifact: a .gguf file, a folder of them, one for onnxruntime-genai, a folder of those, or a checkpoint's.
+        variant: of an artifact's models, the encoding in the file's name, such as q4_k_m, or the folder's name;
+            float32 is f32. None prefers q4_k_m and onnx_int4, then the largest that is quantized.
         threads: None takes THREADS.
         context_tokens: most tokens of prompt and answer together; None takes CONTEXT_TOKENS, or what the model has.
 
@@ -128,10 +132,13 @@ def _place(artifact: Path, variant: str | None) -> _Place:
                 f"{artifact.name} is one file, which has no variant {variant!r}; name its folder for that"
             )
         return _gguf(artifact)
-    if any(artifact.glob("*.gguf")):
-        return _gguf(_chosen(artifact, variant))
+    if _variants(artifact):
+        chosen = _chosen(artifact, variant)
+        return _gguf(chosen) if chosen.is_file() else _genai(artifact, chosen.name)
     if variant is not None:
-        raise RecipeError(f"{artifact} is a checkpoint, which has no variant {variant!r}; leave out --variant")
+        raise RecipeError(f"{artifact} is one model, which has no variant {variant!r}; leave out --variant")
+    if (artifact / GENAI).is_file():
+        return _genai(artifact, "")
     longest = read_config(artifact).get("max_position_embeddings")
     if not isinstance(longest, int):
         raise ModelError(f"{artifact}/config.json does not say max_position_embeddings; add it")
@@ -153,17 +160,48 @@ def _gguf(file: Path) -> _Place:
     return _Place("llama_cpp", file.parent, file.name, longest, trained_on if isinstance(trained_on, str) else None)
 
 
+def _genai(root: Path, file: str) -> _Place:
+    try:
+        longest = json.loads((root / file / GENAI).read_text(encoding="utf-8"))["model"]["context_length"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{root / file / GENAI} does not say model.context_length ({error}); export it again"
+        ) from error
+    return _Place("onnxruntime_genai", root, file, int(longest), _trained_on(root / file / "model.onnx"))
+
+
+def _trained_on(graph: Path) -> str | None:
+    import onnx
+
+    try:
+        said = {one.key: one.value for one in onnx.load(graph, load_external_data=False).metadata_props}
+    except Exception:  # protobuf has classes of its own for a damaged file; whether it can be run the runtime says
+        return None
+    return said.get("edgedistill.trained_on")
+
+
+def _variants(folder: Path) -> dict[str, Path]:
+    """Return an artifact's models by variant, the smallest first."""
+    found = {_encoding(file): file for file in sorted(folder.glob("*.gguf"))}
+    found |= {file.parent.name.lower(): file.parent for file in sorted(folder.glob(f"*/{GENAI}"))}
+    return dict(sorted(found.items(), key=lambda one: _bytes(one[1])))
+
+
+def _bytes(place: Path) -> int:
+    return place.stat().st_size if place.is_file() else size_of(place)
+
+
 def _chosen(folder: Path, variant: str | None) -> Path:
-    files = sorted(folder.glob("*.gguf"), key=lambda file: file.stat().st_size)
-    variants = {_encoding(file): file for file in files}
+    variants = _variants(folder)
     if variant is not None:
         wanted = variant.lower().removeprefix("gguf_")
         for word in FLOAT32 if wanted in FLOAT32 else (wanted,):
             if word in variants:
                 return variants[word]
         raise RecipeError(f"{folder} has no variant {variant!r}; choose one of: {', '.join(variants)}")
-    quantized = [file for word, file in variants.items() if word not in FLOATS]
-    return variants.get(PREFERRED, (quantized or files)[-1])
+    preferred = [variants[word] for word in PREFERRED if word in variants]
+    quantized = [place for word, place in variants.items() if word not in FLOATS]
+    return (preferred or (quantized or list(variants.values()))[-1:])[0]
 
 
 def _encoding(file: Path) -> str:

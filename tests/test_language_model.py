@@ -56,6 +56,36 @@ def test_the_usual_variant_is_preferred_and_floats_are_taken_where_there_is_noth
         language_model._chosen(folder_of(tmp_path), "q4_0")
 
 
+def write_genai(folder: Path, trained_on: str, size: int = 1) -> None:
+    """Write what is read of a folder of onnxruntime-genai before its runtime loads it."""
+    import onnx
+
+    folder.mkdir(parents=True)
+    (folder / "genai_config.json").write_text(json.dumps({"model": {"context_length": 77}}), encoding="utf-8")
+    (folder / "model.onnx.data").write_bytes(bytes(size))
+    graph = onnx.ModelProto()
+    entry = graph.metadata_props.add()
+    entry.key, entry.value = "edgedistill.trained_on", trained_on
+    (folder / "model.onnx").write_bytes(graph.SerializeToString())
+
+
+def test_folders_of_onnxruntime_genai_are_variants_too(tmp_path: Path) -> None:
+    for name, size in (("float32", 900), ("onnx_int8", 500), ("onnx_int4", 300)):
+        write_genai(tmp_path / name, "documents", size)
+    assert is_there(tmp_path)
+    for variant, chosen in ((None, "onnx_int4"), ("onnx_int8", "onnx_int8"), ("f32", "float32")):
+        place = language_model._place(tmp_path, variant)
+        assert (place.runtime, place.root, place.file) == ("onnxruntime_genai", tmp_path, chosen)
+        assert (place.longest_tokens, place.trained_on) == (77, "documents")
+    alone = language_model._place(tmp_path / "float32", None)
+    assert (alone.root, alone.file, alone.name) == (tmp_path / "float32", "", "float32")
+    (tmp_path / "float32" / "model.onnx").unlink()
+    assert language_model._place(tmp_path, "float32").trained_on is None
+    (tmp_path / "float32" / "genai_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"does not say model\.context_length"):
+        open_model(tmp_path / "float32")
+
+
 def test_language_models_are_known_from_what_is_none(gguf: Path, tmp_path: Path) -> None:
     assert is_there(gguf)
     assert is_there(gguf.parent)
