@@ -22,6 +22,7 @@ from edgedistill.runtimes._decoder import check_context, check_readable
 SERVES = frozenset({"decoder"})
 ROWS_AT_ONCE = 512  # llama.cpp's own micro-batch: so many logits are in its memory, however long the row
 LOG_LEVEL_ERROR = 4  # ggml.h
+AMX = b"AMX_INT8 = 1"  # in what llama.cpp says of itself
 
 
 class GgufModel:
@@ -197,11 +198,17 @@ def _tell_errors(lib: Any) -> Any:
 
 
 def _load(lib: Any, file: Path) -> Any:
-    """Return the model of a file; its weights are mapped, as llama.cpp's own programs do."""
+    """Return the model of a file; its weights are mapped, as llama.cpp's own programs do.
+
+    Where llama.cpp was compiled for AMX its kernels for it are left alone, and with them those that lay weights out
+    anew: llama.cpp sets up the tiles once in a thread, and as soon as something else there gives them back, PyTorch for
+    one, the next product of quantized weights is an illegal instruction, which ends the process.
+    """
     if not file.is_file():
         raise ModelError(f"{file} is not there; name the .gguf file of an artifact")
     settings = lib.llama_model_default_params()
     settings.n_gpu_layers = 0
+    settings.use_extra_bufts = AMX not in lib.llama_print_system_info()
     model = lib.llama_model_load_from_file(str(file).encode("utf-8"), settings)
     if not model:
         raise ModelError(f"{file} is not a model that llama.cpp can load; export it again, or name a newer llama.cpp")
