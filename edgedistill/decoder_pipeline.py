@@ -9,7 +9,15 @@ from typing import Any
 
 from edgedistill.building import VERBS, Building, Outcome
 from edgedistill.decoder_results import DecoderBenchmark
-from edgedistill.decoder_values import DecoderArtifact, DecoderControls, DecoderSignals, DecoderStudent, GgmlModel
+from edgedistill.decoder_values import (
+    DecoderArtifact,
+    DecoderControls,
+    DecoderSignals,
+    DecoderStart,
+    DecoderStudent,
+    GgmlModel,
+)
+from edgedistill.models.student import starts_apart
 from edgedistill.results import Report
 from edgedistill.stages import recipe_sha256
 
@@ -44,6 +52,11 @@ class OfDecoder(Building):
 
             return record(teacher, corpus, task, folder)
 
+        def begin(folder: Path) -> DecoderStart:
+            from edgedistill.distill.decoder.start import begin
+
+            return begin(recipe.student, task=task, teacher=teacher, corpus=corpus, base=self.base, folder=folder)
+
         def distill(folder: Path) -> DecoderStudent:
             from edgedistill.distill.decoder.stage import distill
 
@@ -54,8 +67,11 @@ class OfDecoder(Building):
 
             return control(recipe.distill, recipe.student, **given, folder=folder)
 
+        start = self.once("start", begin, DecoderStart) if starts_apart(recipe.student) else None
         signals = self.once("signals", record, DecoderSignals)
-        given: dict[str, Any] = {"task": task, "teacher": teacher, "corpus": corpus, "signals": signals}
+        given: dict[str, Any] = {
+            "task": task, "teacher": teacher, "corpus": corpus, "signals": signals, "start": start,
+        }  # fmt: skip
         student = self.once("student", distill, DecoderStudent)
         return {**given, "student": student, "controls": self.once("controls", control, DecoderControls)}
 
@@ -81,7 +97,7 @@ class OfDecoder(Building):
             def export(folder: Path) -> DecoderArtifact:
                 from edgedistill.export.decoder import export
 
-                values = {name: made[name] for name in ("task", "teacher", "signals", "student", "quantized")}
+                values = {name: made[name] for name in ("task", "teacher", "signals", "start", "student", "quantized")}
                 return export(
                     options, name=recipe.name, version=recipe.version, licence=recipe.licence,
                     recipe_sha256=recipe_sha256(recipe), **values, folder=folder,

@@ -3,11 +3,13 @@
 from typing import Any
 
 from edgedistill.models.anatomy import Anatomy
+from edgedistill.models.student import own_checkpoint, starts_apart
 from edgedistill.recipe import Recipe
 
 FLOPS_PER_S = 4e10  # what two ordinary cores reach on matrices of this size
 ENCODED_WEIGHTS_PER_S = 2e6  # of ggml's encoder, on one core
 BYTES_PER_TOKEN = 5
+START_BYTES = 10**6  # of what is measured of a teacher
 SMALL_S, BENCHMARK_S = 10.0, 180.0
 
 
@@ -47,6 +49,12 @@ def guesses(
         ),
         "report": (SMALL_S, 10**6),
     }  # fmt: skip
+    if starts_apart(recipe.student):
+        measured = min(getattr(recipe.student, "calibration_tokens", 0), train)
+        found["start"] = (
+            SMALL_S + seconds(teacher, (2 if fit else 1) * measured),
+            made.weights_bytes if own_checkpoint(recipe.student) else START_BYTES,
+        )
     for options in recipe.quantize:
         encoding = SMALL_S + made.parameters / ENCODED_WEIGHTS_PER_S + seconds(made, judged)
         found[f"quantize-{options.method}"] = (encoding, made.weights_bytes // 6)

@@ -8,6 +8,7 @@ token; what is said of it is said by the logits one token before. Positions are 
 import numpy as np
 from pydantic import Field
 
+from edgedistill.student_values import OwnStart
 from edgedistill.values import Check, Metric, RelativePath, Sha256, StageValue, Training, Value
 
 POSITION = np.dtype(
@@ -105,6 +106,18 @@ class DecoderSignals(StageValue):
     tokenizer_sha256: Sha256
     pad_token_id: int
     teacher_weights_sha256: Sha256
+    seconds: float
+
+
+class DecoderStart(StageValue):
+    """What a student starts from beside its teacher: a checkpoint of its own, or what was measured of the teacher."""
+
+    start: OwnStart | None = Field(description="The student's own checkpoint; None where it starts from the teacher's.")
+    compared_texts: int = Field(description="Texts that its own tokenizer and the teacher's read as the same ids.")
+    importance: dict[str, RelativePath] = Field(
+        description="Checkpoint of the teacher -> folder with the importance of its parts; empty where none is wanted."
+    )
+    calibration_tokens: int = Field(description="That importance was measured on.")
     seconds: float
 
 

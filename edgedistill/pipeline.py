@@ -76,7 +76,9 @@ def _warn_of_sizes(recipe: Recipe, base: Path) -> None:
     """Say before the work begins what about the student's size should be thought over."""
     try:
         teacher, student = anatomy(recipe, base)
-    except ModelError:
+    except ModelError as error:
+        if str(error).startswith("student."):
+            raise  # no teacher was ever needed to know it
         return  # which the stage that needs the model tells with its own words
     for warning in size_warnings(recipe.student, teacher, student):
         say(f"warning: {warning}")

@@ -83,7 +83,7 @@ def _student(recipe: Recipe, config: Mapping[str, Any], classes: int, widest: in
     tokens = student.most_tokens(recipe.student, start)
     dimensions = getattr(task, "dimensions", None)
     if task.GOLD_IN_TEXT:
-        return student.anatomy(recipe.student, {**start, "vocab_size": tokens}, 0, task.max_length)
+        return student.decoder_anatomy(recipe.student, {**start, "vocab_size": tokens}, task.max_length)
     counted = student.anatomy(
         recipe.student, {**start, "vocab_size": tokens}, classes, task.max_length,
         0 if classes else dimensions or widest, turned=bool(dimensions or getattr(task, "truncations", ())),

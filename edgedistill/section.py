@@ -65,6 +65,7 @@ class StudentOptions(Section):
         None, ge=1, description="Store the token table as (vocabulary, rank) times (rank, width); null keeps it whole."
     )
     TASKS: ClassVar[frozenset[str]] = frozenset()  # tasks this kind of student can do
+    CALIBRATED: ClassVar[bool] = False  # whether the teacher's activations on calibration text say what it keeps
     TRAINING: ClassVar[Mapping[str, Any]] = {}  # what the distill section says for this kind unless the recipe does
 
 

@@ -9,7 +9,7 @@ from edgedistill import planning, registry
 from edgedistill.corpus.stage import digests
 from edgedistill.files import canonical_json, sha256_of_text
 from edgedistill.models import resolve
-from edgedistill.models.student import own_checkpoint
+from edgedistill.models.student import own_checkpoint, starts_apart
 from edgedistill.provenance import code_of, host, versions
 from edgedistill.recipe import DECIDES_THE_FILES, Recipe
 from edgedistill.run import Run, fingerprint
@@ -82,6 +82,14 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         )  # fmt: skip
     texts = "corpus" if recipe.distill.augment is None else "augment"
     decoder = recipe.task.GOLD_IN_TEXT
+    if decoder and starts_apart(recipe.student):
+        own = own_checkpoint(recipe.student)
+        add(
+            "start", "distill", ("distill/decoder/start.py", *shared), ("corpus", "teacher"),
+            task=recipe.task, model=own, licence=getattr(recipe.student, "licence", None),
+            files=None if own is None else resolve.digest(own, base),
+            tokens=getattr(recipe.student, "calibration_tokens", None), versions=trainers,
+        )  # fmt: skip
     records = "distill/decoder/signals.py" if decoder else "distill/signals.py"
     add("signals", "distill", (records, *shared), (texts, "teacher"), task=recipe.task, versions=trainers)
     said = recipe.distill.model_dump(mode="json", exclude=CONTROLS | BEFORE)
@@ -100,7 +108,7 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
             "search", "distill", ("distill", *shared), ("signals", "tokens"),
             search=recipe.distill.search, distill=same, **learners,
         )  # fmt: skip
-    taught = ("signals", *(stage for stage in ("tokens", "search") if stage in made))
+    taught = ("signals", *(stage for stage in ("tokens", "start", "search") if stage in made))
     add("student", "distill", ("distill", *shared), taught, distill=said, **learners)
     add("controls", "distill", ("distill", *shared), taught, distill=said, wanted=wanted, **learners)
     for options in recipe.quantize:

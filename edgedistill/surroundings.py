@@ -22,12 +22,13 @@ from edgedistill.errors import DataError, ModelError
 from edgedistill.models import gguf_header, sentence_transformers
 from edgedistill.models.config_json import has_head, labels_in, longest_input, other_head, read_config
 from edgedistill.models.resolve import PICKLES, gguf_of, resolve
-from edgedistill.models.student import anatomy, most_tokens, own_checkpoint
+from edgedistill.models.student import anatomy, changed_widths, decoder_anatomy, most_tokens, own_checkpoint, unfit
 from edgedistill.recipe import Recipe
 from edgedistill.recipe_sections import BenchmarkOptions, DataOptions, ModelReference
 from edgedistill.section import FormatOptions
 
 Found = Iterator[tuple[str, str]]
+FORMATS = "edgedistill.export.formats"
 TARGETS = "edgedistill.targets"
 MOST_LABELS_SHOWN = 10
 
@@ -56,8 +57,36 @@ def problems(sections: Mapping[str, Any], base: Path) -> Found:
         yield from _own_start_problems(sections["student"], sections.get("task"), base)
     if "benchmark" in sections:
         yield from _target_problems(sections["benchmark"])
+    if {"teacher", "student", "task", "export"} <= sections.keys() and sections["task"].GOLD_IN_TEXT:
+        yield from _layout_problems(sections["teacher"], sections["student"], sections["export"], base)
     if "export" in sections:
         yield from _missing_extras(sections["export"])
+
+
+def _layout_problems(teacher: Any, student: Any, export: Sequence[FormatOptions], base: Path) -> Found:
+    """Yield what a format cannot lay out of the decoder that is to be trained, as far as its config.json will tell."""
+    reference = own_checkpoint(student) or getattr(teacher, "model", None)
+    config = _known_config(reference, base)
+    if config is None or any(unfit(student, config)):
+        return  # of which others tell
+    for index, options in enumerate(export):
+        refuses = getattr(registry.load(FORMATS, options.format), "refuses", None)
+        for reason in [] if refuses is None else refuses({**config, **changed_widths(student, config)}):
+            yield (
+                f"export[{index}].format",
+                f"'{options.format}' cannot hold the student: {reason}; give it other sizes",
+            )
+
+
+def _known_config(reference: Any, base: Path) -> dict[str, Any] | None:
+    """Return a checkpoint's config.json; None where it is not known here, or something is wrong with it."""
+    asked = _config_at("", reference, base)
+    while True:
+        try:
+            next(asked)
+        except StopIteration as end:
+            config: dict[str, Any] | None = end.value
+            return config
 
 
 def _missing_extras(export: Sequence[FormatOptions]) -> Found:
@@ -123,7 +152,7 @@ def _teacher_problems(teacher: Any, task: Any, student: Any, base: Path) -> Foun
     if task is not None and not task.LABELLED and not task.GOLD_IN_TEXT:
         yield from _vector_problems(reference, config, task, base)
     if task is not None and student is not None and own_checkpoint(student) is None:
-        yield from _student_problems(student, config, task.max_length, "teacher.model")
+        yield from _student_problems(student, config, task, "teacher.model")
     yield from _length_problems(config, task, "teacher")
 
 
@@ -131,7 +160,7 @@ def _own_start_problems(student: Any, task: Any, base: Path) -> Found:
     """Yield what is wrong with the checkpoint that a student starts from instead of the teacher's."""
     config = yield from _config_at("student.model", own_checkpoint(student), base)
     if config is not None and task is not None:
-        yield from _student_problems(student, config, task.max_length, "student.model")
+        yield from _student_problems(student, config, task, "student.model")
         yield from _length_problems(config, task, "student")
 
 
@@ -218,10 +247,18 @@ def _config_of(folder: Path) -> dict[str, Any]:
     return read_config(folder)
 
 
-def _student_problems(student: Any, config: dict[str, Any], max_length: int, start: str) -> Found:
+def _student_problems(student: Any, config: dict[str, Any], task: Any, start: str) -> Found:
     """Yield what keeps the student from being made of the checkpoint that the key `start` names, as counting shows."""
+    told = list(unfit(student, config)) if task.kind in student.TASKS else []
+    yield from told
+    if told:
+        return
     try:
-        anatomy(student, {**config, "vocab_size": most_tokens(student, config)}, 2, max_length)
+        whole = {**config, "vocab_size": most_tokens(student, config)}
+        if task.GOLD_IN_TEXT:
+            decoder_anatomy(student, whole, task.max_length)
+        else:
+            anatomy(student, whole, 2, task.max_length)
     except ModelError as error:
         key, _, text = str(error).partition(": ")  # the error begins with the key that it is about
         yield key, text

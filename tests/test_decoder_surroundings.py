@@ -62,3 +62,52 @@ DISAGREE = (
 def test_what_does_not_go_together_is_told_with_its_cure(recipe: Path, old: str, new: str, said: str) -> None:
     assert old in RECIPE
     assert any(said in line for line in problems(recipe, RECIPE.replace(old, new)))
+
+
+PRUNED = "student: {kind: pruned, layers: 9, hidden_size: 128, num_attention_heads: 3, intermediate_size: 97}"
+
+
+def test_all_that_keeps_a_student_from_being_pruned_is_told_at_once(recipe: Path) -> None:
+    told = problems(recipe, RECIPE.replace("student: {kind: layers, layers: 1}", PRUNED))
+    for said in (
+        "student.layers: 9 is more than the teacher's 2 layers",
+        "student.hidden_size: 128 is more than the teacher's 64; write 64 or less",
+        "student.intermediate_size: 97 is more than the teacher's 96; write 96 or less",
+        "student.num_attention_heads: 3 neither divide",
+    ):
+        assert any(said in line for line in told), said
+    fitting = "student: {kind: pruned, layers: 1, hidden_size: 32, num_attention_heads: 2, intermediate_size: 64}"
+    recipe.write_text(RECIPE.replace("student: {kind: layers, layers: 1}", fitting), encoding="utf-8")
+    assert not [line for line in found(recipe) if ": student" in line]
+
+
+def test_sizes_that_a_file_cannot_say_are_told_before_the_training(recipe: Path) -> None:
+    write_decoder(recipe.parent / "teacher", "qwen2")
+    text = RECIPE.replace("kind: layers, layers: 1", "kind: pruned, hidden_size: 32")
+    (told,) = [line for line in problems(recipe, text) if "cannot hold" in line]
+    assert (
+        "export[0].format: 'gguf' cannot hold the student: head_dim 16 times 4 heads is not 32; give it other sizes"
+        in told
+    )
+    recipe.write_text(text.replace("hidden_size: 32", "hidden_size: 32, num_attention_heads: 2"), encoding="utf-8")
+    assert not [line for line in found(recipe) if "cannot hold" in line]
+
+
+def test_a_checkpoint_of_its_own_is_held_against_the_recipe(recipe: Path) -> None:
+    write_decoder(recipe.parent / "small", layers=1, max_position_embeddings=32)
+    own = "kind: pretrained, licence: MIT, model: {path: small}"
+    told = problems(recipe, RECIPE.replace("kind: layers, layers: 1", own))
+    assert any(
+        "task.max_length: 64 tokens are more than the 32 that the student has positions for" in one for one in told
+    )
+    told = problems(recipe, RECIPE.replace("kind: layers, layers: 1", own.replace("small", "nowhere")))
+    assert any("student.model.path" in one and "is not a directory" in one for one in told)
+
+
+def found(file: Path) -> list[str]:
+    """Return what is said of a recipe, which may be nothing."""
+    try:
+        surroundings.load(file)
+    except RecipeError as error:
+        return str(error).splitlines()
+    return []

@@ -7,7 +7,7 @@ import pytest
 from edgedistill.models import size_warnings as module
 from edgedistill.models.anatomy import Anatomy, of_encoder, of_static
 from edgedistill.models.size_warnings import size_warnings
-from edgedistill.models.students import static
+from edgedistill.models.students import pruned, scaled, static
 from edgedistill.section import StudentOptions
 
 MINILM = {
@@ -78,3 +78,25 @@ def test_more_dimensions_than_the_teacher_has_are_told(dimensions: int, told: bo
     found = warned(table(dimensions), vocabulary={"min_count": 1})
     assert bool(found) == told
     assert not told or "the other 128 start at zero and cost 15.6 MB: write student.dimensions: 384" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("width", "said"),
+    [
+        (300, "write 288 or 256 (256 divides the second, as q4_k_m and its like want it)"),
+        (100, "write 96"),
+        (20, "write 32"),
+        (320, None),
+        (512, None),
+    ],
+)
+@pytest.mark.parametrize("name", ["hidden_size", "intermediate_size"])
+def test_rows_that_no_block_divides_are_told_with_a_width_that_one_does(
+    name: str, width: int, said: str | None
+) -> None:
+    options = pruned.Options.model_validate({"kind": "pruned", name: width})
+    found = [one for one in size_warnings(options, TEACHER, encoder(2)) if "is not a multiple of 32" in one]
+    assert len(found) == (said is not None)
+    assert all(one.startswith(f"student.{name}: {width} ") and said in one for one in found if said)
+    encoders = scaled.Options(kind="scaled", hidden_size=300)
+    assert not any("multiple of 32" in one for one in size_warnings(encoders, TEACHER, encoder(2))), "no ggml file"

@@ -10,6 +10,7 @@ from edgedistill.decoder_values import (
     DecoderFile,
     DecoderParity,
     DecoderSignals,
+    DecoderStart,
     DecoderStudent,
     GgmlModel,
 )
@@ -32,7 +33,8 @@ FORMATS = "edgedistill.export.formats"
 
 def export(
     options: FormatOptions, *, name: str, version: str, licence: str, recipe_sha256: str, task: Any, teacher: Teacher,
-    signals: DecoderSignals, student: DecoderStudent, quantized: Mapping[str, GgmlModel], folder: Path,
+    signals: DecoderSignals, start: DecoderStart | None, student: DecoderStudent,
+    quantized: Mapping[str, GgmlModel], folder: Path,
 ) -> DecoderArtifact:  # fmt: skip
     """Return the artifact: the float student, each quantized model, and apart from them the teacher to compare with.
 
@@ -40,6 +42,7 @@ def export(
         name: of the recipe, as `version`; both name the files.
         recipe_sha256: of the sections that decide the files; goes into each of them.
         task: its options.
+        start: what the student started from beside its teacher.
         quantized: method -> model.
 
     Raises:
@@ -50,7 +53,7 @@ def export(
     root, apart = folder / title, folder / "teacher"
     for place in (root, apart):
         clear(place)
-    write_notice(root, teacher, licence)
+    write_notice(root, teacher, licence, start)
     facts = {
         "recipe_sha256": recipe_sha256,
         "teacher_sha256": teacher.weights_sha256,
@@ -58,18 +61,18 @@ def export(
         "student_sha256": student.weights_sha256,
     }
     trained_on = {"trained_on": "conversations" if task.conversations else "documents"}  # how `predict` is to ask it
+    of_student = facts | trained_on | _begun(start)
     made = _Writer(name, version, task, signals, layout.RUNTIME)
-    start, taught_by = student.path(student.checkpoint), teacher.path(teacher.checkpoint)
+    trained, taught_by = student.path(student.checkpoint), teacher.path(teacher.checkpoint)
     with bar(f"exporting to {options.format}", len(quantized) + 2, "files") as advance:
-        whole = _floats(start, "F32")
-        own = facts | trained_on
-        files = [made.file(root, start, whole, student.parameters, "float32", "F32", licence, own, None)]
+        whole = _floats(trained, "F32")
+        files = [made.file(root, trained, whole, student.parameters, "float32", "F32", licence, of_student, None)]
         advance(1)
         for method, model in quantized.items():
-            own = facts | trained_on | {"quantized_sha256": model.weights_sha256, "method": method}
+            own = of_student | {"quantized_sha256": model.weights_sha256, "method": method}
             tensors = ggml_tensors.load(model.path(model.weights))
             encoding = method.removeprefix("gguf_").upper()  # llama.cpp has the same words
-            files.append(made.file(root, start, tensors, student.parameters, method, encoding, licence, own, model))
+            files.append(made.file(root, trained, tensors, student.parameters, method, encoding, licence, own, model))
             advance(1)
         halves = _floats(taught_by, "F16")
         compared = made.file(apart, taught_by, halves, teacher.parameters, "f16", "F16", teacher.licence, facts, None)
@@ -86,6 +89,13 @@ def export(
         teacher_root="teacher",
         recipe_sha256=recipe_sha256,
     )
+
+
+def _begun(start: DecoderStart | None) -> dict[str, str]:
+    """Return what a file says of the checkpoint that its student started from; nothing where that is the teacher's."""
+    if start is None or start.start is None:
+        return {}
+    return {"start_source": start.start.source, "start_sha256": start.start.weights_sha256}
 
 
 class _Writer:

@@ -79,9 +79,25 @@ def read_decoder(checkpoint: Path) -> GgufDecoder:
         raise ModelError(f"GGUF files are written of {', '.join(ARCHITECTURES)}, and {checkpoint} is of type {kind!r}")
     config: Any = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
     decoder = GgufDecoder(ARCHITECTURES[kind], config)
-    if refused := [*_refused(decoder), *_refused_gemma3(decoder)]:
+    if refused := _all_refused(decoder):
         raise ModelError(f"llama.cpp cannot compute {checkpoint} as it is configured: {'; '.join(refused)}")
     return decoder
+
+
+def refused(written: Mapping[str, Any]) -> list[str]:
+    """Return why llama.cpp could not compute a decoder with this config.json, as far as that tells; empty if it can."""
+    from transformers import AutoConfig
+
+    kind = str(written.get("model_type"))
+    if kind not in ARCHITECTURES:
+        return [f"GGUF files are written of {', '.join(ARCHITECTURES)}, and this is a {kind!r}"]
+    said = {key: value for key, value in written.items() if key not in ("model_type", "architectures")}
+    config: Any = AutoConfig.for_model(kind, **said)
+    return _all_refused(GgufDecoder(ARCHITECTURES[kind], config))
+
+
+def _all_refused(decoder: GgufDecoder) -> list[str]:
+    return [*_refused(decoder), *_refused_gemma3(decoder)]
 
 
 def _refused(decoder: GgufDecoder) -> Iterator[str]:

@@ -219,6 +219,18 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
         ModelError: there is none, it exists only as Python code and not as a tokenizer.json, or it cannot pad.
     """
+    tokenizer = load_reader(folder)
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"{folder} has a tokenizer without a padding token; name one as pad_token in its settings")
+    return tokenizer
+
+
+def load_reader(folder: Path) -> Any:
+    """Return the tokenizer in `folder` for single texts; it may be one that cannot pad.
+
+    Raises:
+        ModelError: there is none, or it exists only as Python code and not as a tokenizer.json.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -229,6 +241,4 @@ def load_tokenizer(folder: Path) -> Any:
         raise ModelError(f"{folder} has no fast tokenizer (tokenizer.json); an app could not run it")
     if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what transformers makes out of nothing
         raise ModelError(f"{folder} has no tokenizer files; put tokenizer.json beside config.json")
-    if tokenizer.pad_token_id is None:
-        raise ModelError(f"{folder} has a tokenizer without a padding token; name one as pad_token in its settings")
     return tokenizer

@@ -12,6 +12,8 @@ FEWEST_OPERATIONS = 0.02
 call itself, begins to decide; a static student is still faster there, and trains in seconds."""
 MOST_TABLE = 0.8
 """Of the weights, for a token table that is whole: what is done to the other fifth cannot change the file by much."""
+BLOCK, LARGE_BLOCK = 32, 256
+"""Numbers of a row that share a scale in ggml: in q8_0, q4_0 and their like, and in the mixtures that end in _k."""
 FEWEST_SAVED = 0.1
 """Of the table: where the texts use nearly all tokens, dropping the others is not worth a word."""
 
@@ -24,7 +26,12 @@ def size_warnings(
     Args:
         seen: tokens of the whole vocabulary that occur in the training texts; None before they were counted.
     """
-    return (*_operations(teacher, student), *_table(options, student, seen), *_dimensions(teacher, student))
+    return (
+        *_operations(teacher, student),
+        *_table(options, student, seen),
+        *_dimensions(teacher, student),
+        *_rows(options),
+    )
 
 
 def _operations(teacher: Anatomy, student: Anatomy) -> Iterator[str]:
@@ -71,4 +78,18 @@ def _dimensions(teacher: Anatomy, student: Anatomy) -> Iterator[str]:
             f"the student's {student.embedding_width} dimensions are more than the {teacher.hidden_size} that the "
             f"teacher's token vectors have; the other {unused} start at zero and cost "
             f"{4 * unused * student.vocab_size / 1e6:.1f} MB: write student.dimensions: {teacher.hidden_size} or less"
+        )
+
+
+def _rows(options: StudentOptions) -> Iterator[str]:
+    """Tell of widths that a language model's file could not store in blocks."""
+    for name in ("hidden_size", "intermediate_size"):
+        width = getattr(options, name, None)
+        if "text_generation" not in options.TASKS or width is None or width % BLOCK == 0:
+            continue
+        near = [below for block in (BLOCK, LARGE_BLOCK) if (below := width - width % block)] or [BLOCK]
+        yield (
+            f"student.{name}: {width} is not a multiple of {BLOCK}, so no quantized type of ggml has blocks for its "
+            f"rows, and they stay as wide as F16; write {' or '.join(map(str, dict.fromkeys(near)))}"
+            + (f" ({LARGE_BLOCK} divides the second, as q4_k_m and its like want it)" if len(near) > 1 else "")
         )

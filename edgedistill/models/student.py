@@ -1,12 +1,12 @@
 """A student of any kind, as its recipe wants it: made and counted by its kind, then what composes with every kind."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgedistill import registry
-from edgedistill.models.anatomy import Anatomy
+from edgedistill.models.anatomy import Anatomy, layers_of
 from edgedistill.recipe_sections import ModelReference
 from edgedistill.section import StudentOptions
 
@@ -16,6 +16,11 @@ STUDENTS = "edgedistill.models.students"
 def own_checkpoint(options: StudentOptions) -> ModelReference | None:
     """Return the checkpoint that the student starts from instead of the teacher's; None for most kinds."""
     return getattr(options, "model", None)
+
+
+def starts_apart(options: StudentOptions) -> bool:
+    """Whether a decoder starts from more than its teacher: a checkpoint of its own, or what was measured."""
+    return own_checkpoint(options) is not None or options.CALIBRATED
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,47 @@ def make(options: StudentOptions, start: Path, head: Head, folder: Path) -> Any:
 
         factorise(student, options.embedding_rank)
     return student
+
+
+def make_decoder(options: StudentOptions, start: Path, folder: Path) -> Any:
+    """Return an untrained language model; seed torch before.
+
+    Args:
+        start: the checkpoint to make it from; the student's own is taken as it is.
+        folder: where half-finished work is kept, or what was measured of `start` lies.
+    """
+    from edgedistill.models.decoder import load_decoder
+
+    if own_checkpoint(options) is not None:
+        return load_decoder(start)
+    return registry.load(STUDENTS, options.kind).make(options, start, (), folder)
+
+
+def decoder_anatomy(options: StudentOptions, config: Mapping[str, Any], tokens: int) -> Anatomy:
+    """Count a language model without making it; as `anatomy`."""
+    from edgedistill.models.decoder_anatomy import of_decoder
+
+    if own_checkpoint(options) is not None:
+        return of_decoder("student", config, layers_of(config), tokens)
+    counted: Anatomy = registry.load(STUDENTS, options.kind).anatomy(options, config, 0, tokens)
+    return counted
+
+
+def changed_widths(options: StudentOptions, config: Mapping[str, Any]) -> dict[str, int]:
+    """Return what a decoder's config.json says otherwise than that of the checkpoint which it is made of; not layers.
+
+    Raises:
+        ModelError: there can be no such student.
+    """
+    told = getattr(registry.load(STUDENTS, options.kind), "changed", None)
+    return {} if told is None else dict(told(options, config))
+
+
+def unfit(options: StudentOptions, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (the recipe's key, what is wrong), where a kind can tell more than the first thing that is."""
+    told = getattr(registry.load(STUDENTS, options.kind), "problems", None)
+    if told is not None:
+        yield from told(options, config)
 
 
 def anatomy(

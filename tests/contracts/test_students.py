@@ -9,22 +9,30 @@ import pytest
 import torch
 from tiny_artifact import LABELS, VOCAB, texts
 from tiny_models import ARCHITECTURES, write_model
+from tiny_pruning import write_measured
 
 from edgedistill import registry
 from edgedistill.models.config_json import read_config
+from edgedistill.models.decoder import load_decoder
 from edgedistill.models.load import load_model
-from edgedistill.models.student import Head, make
+from edgedistill.models.student import Head, decoder_anatomy, make, make_decoder
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions
 
 STUDENTS = "edgedistill.models.students"
+TEXTS = {"text_classification", "multi_label_classification", "sentence_embedding"}
 SMALL: dict[str, dict[str, Any]] = {
     "layers": {"layers": 2},
     "scaled": {"layers": 2, "hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 20},
     "pretrained": {"model": {"path": "."}, "licence": "MIT"},
+    "pruned": {"layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64},
     "static": {"dimensions": 16, "hidden_size": 8},
 }
 """Options of each kind that fit a tiny teacher of four layers."""
+ENCODERS = [name for name in registry.names(STUDENTS) if TEXTS & registry.load(STUDENTS, name).Options.TASKS]
+DECODERS = [
+    name for name in registry.names(STUDENTS) if "text_generation" in registry.load(STUDENTS, name).Options.TASKS
+]
 FUNCTIONS = {
     "make": ["options", "teacher", "labels", "folder"],
     "anatomy": ["options", "config", "classes", "tokens"],
@@ -116,7 +124,7 @@ def faults(made: Any, saved: Path) -> list[str]:
 
 @pytest.mark.parametrize("headed", [True, False])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", registry.names(STUDENTS))
+@pytest.mark.parametrize("name", ENCODERS)
 def test_every_student_keeps_the_contract(name: str, architecture: str, headed: bool, tmp_path: Path) -> None:
     write_model(tmp_path / "teacher", architecture, headed=headed)
     assert faults(Made(name, tmp_path / "teacher", tmp_path / "progress"), tmp_path / "saved") == []
@@ -124,7 +132,7 @@ def test_every_student_keeps_the_contract(name: str, architecture: str, headed: 
 
 @pytest.mark.parametrize("several", [True, False])
 @pytest.mark.parametrize("headed", [True, False])
-@pytest.mark.parametrize("name", registry.names(STUDENTS))
+@pytest.mark.parametrize("name", ENCODERS)
 def test_every_student_says_whether_several_labels_may_hold(
     name: str, headed: bool, several: bool, tmp_path: Path
 ) -> None:
@@ -182,7 +190,7 @@ def test_every_student_says_in_words_what_it_starts_from(name: str) -> None:
     assert "teacher" in module.describe(module.Options(kind=name, **SMALL[name]))
 
 
-@pytest.mark.parametrize("name", registry.names(STUDENTS))
+@pytest.mark.parametrize("name", ENCODERS)
 def test_every_student_reads_what_the_teachers_tokenizer_writes(name: str, tmp_path: Path) -> None:
     from edgedistill.models.load import load_tokenizer
 
@@ -192,3 +200,67 @@ def test_every_student_reads_what_the_teachers_tokenizer_writes(name: str, tmp_p
     tokenizer.padding_side = "right"
     encoded = tokenizer(["", *texts(4)], padding=True, truncation=True, return_tensors="pt")
     assert student(encoded["input_ids"], encoded["attention_mask"]).isfinite().all()
+
+
+class MadeDecoder:
+    """Language models of one kind, made from one teacher."""
+
+    def __init__(self, name: str, teacher: Path) -> None:
+        self.options = registry.load(STUDENTS, name).Options(kind=name, **SMALL[name])
+        self.teacher = teacher
+
+    def make(self) -> Any:
+        """Return a student; what was measured of its teacher lies beside that."""
+        torch.manual_seed(0)
+        return make_decoder(self.options, self.teacher, self.teacher)
+
+
+def decoder_faults(made: Any, saved: Path) -> list[str]:
+    """Return what is wrong with the language models that a module makes."""
+    found = []
+    student = made.make()
+    state = made.make().state_dict()
+    if not all(torch.equal(tensor, state[name]) for name, tensor in student.state_dict().items()):
+        found.append("teacher and seed decide its weights")
+    counted = decoder_anatomy(made.options, read_config(made.teacher), tokens=8)
+    if counted.parameters != sum(parameter.numel() for parameter in student.parameters()):
+        found.append("it is counted exactly before it exists")
+    if not all(parameter.requires_grad for parameter in student.parameters()):
+        found.append("all of it can learn")
+    with torch.no_grad():
+        said = student.eval()(IDS, MASK)
+        student.save(saved)
+        if not torch.equal(load_decoder(saved)(IDS, MASK), said):
+            found.append("its checkpoint computes what it computes")
+        if not torch.allclose(said[2:, :2], student(IDS[2:, :2], MASK[2:, :2]), atol=1e-4):
+            found.append("padding changes nothing")
+    if said.shape[2] != load_decoder(made.teacher).vocab_size or not said.isfinite().all():
+        found.append("it says a logit for each token of its teacher")
+    return found
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("name", DECODERS)
+def test_every_language_model_keeps_the_contract(name: str, architecture: str, tmp_path: Path) -> None:
+    write_measured(tmp_path / "teacher", architecture)
+    assert decoder_faults(MadeDecoder(name, tmp_path / "teacher"), tmp_path / "saved") == []
+
+
+@pytest.mark.parametrize("fault", ["unseeded", "frozen", "larger", "padded"])
+def test_the_contract_rejects_broken_language_models(fault: str, tmp_path: Path) -> None:
+    write_measured(tmp_path / "teacher")
+
+    class Broken(MadeDecoder):
+        def make(self) -> Any:
+            student: Any = super().make()
+            if fault == "unseeded":
+                torch.nn.init.normal_(student.token_table.weight, std=torch.seed() % 7 + 1)
+            if fault == "frozen":
+                student.token_table.requires_grad_(False)
+            if fault == "larger":
+                student.more = torch.nn.Linear(2, 2)
+            if fault == "padded":
+                student.forward = lambda ids, mask: type(student).forward(student, ids.flip(1), mask.flip(1))
+            return student
+
+    assert decoder_faults(Broken("pruned", tmp_path / "teacher"), tmp_path / "saved")

@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgedistill import registry
-from edgedistill.decoder_values import DecoderControls, DecoderEvaluation, DecoderRepeat, DecoderSignals
+from edgedistill.decoder_values import DecoderControls, DecoderEvaluation, DecoderRepeat, DecoderSignals, DecoderStart
 from edgedistill.distill.decoder.stage import answering, make_student
+from edgedistill.distill.decoder.start import beginning
 from edgedistill.models.decoder import load_decoder
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import LossOptions, StudentOptions, TaskOptions
@@ -30,13 +31,14 @@ def control(
     teacher: Teacher,
     corpus: Corpus,
     signals: DecoderSignals,
+    start: DecoderStart | None,
     folder: Path,
 ) -> DecoderControls:
     """Train and measure the controls, or say that the recipe wants none."""
     if not options.controls:
         skipped = "switched off in the recipe (distill.controls: false)"
         return DecoderControls(no_teacher=None, no_teacher_training=None, untrained=None, repeats=(), skipped=skipped)
-    learn = _Learner(student_options, teacher, corpus, signals, folder)
+    learn = _Learner(student_options, teacher, corpus, signals, start, folder)
     evaluation, trained = learn.alone(options, "no_teacher", "control: the student without a teacher")
     repeats = []
     for seed in range(options.seed + 1, options.seed + options.seeds):
@@ -58,6 +60,7 @@ class _Learner:
     teacher: Teacher
     corpus: Corpus
     signals: DecoderSignals
+    start: DecoderStart | None
     folder: Path
 
     def from_teacher(self, options: DistillOptions, name: str, what: str) -> tuple[DecoderEvaluation, Training]:
@@ -65,16 +68,18 @@ class _Learner:
         return self._learned(options, self.teacher.checkpoint, options.losses, name, what, taught=True)
 
     def alone(self, options: DistillOptions, name: str, what: str) -> tuple[DecoderEvaluation, Training]:
-        """Train the student's twin on the texts alone, from what the teacher was before it was fitted."""
+        """Train the student's twin on the texts alone, from what the teacher was before it was fitted.
+
+        Where the student has a checkpoint of its own, the twin starts from that one too.
+        """
         options = options.model_copy(update={"learning_rate": options.control_learning_rate or options.learning_rate})
         gold = registry.load(LOSSES, "cross_entropy").Options(loss="cross_entropy")
-        start = self.teacher.base or self.teacher.checkpoint
-        return self._learned(options, start, (gold,), name, what, taught=False)
+        made_from = self.teacher.base or self.teacher.checkpoint
+        return self._learned(options, made_from, (gold,), name, what, taught=False)
 
     def untrained(self, options: DistillOptions) -> DecoderEvaluation:
         """Measure the student as it is before any training."""
-        start = self.teacher.path(self.teacher.checkpoint)
-        model = make_student(self.options, start, options.seed, self.folder / "progress" / "untrained")
+        model = self._made(options, self.teacher.checkpoint, self.folder / "progress" / "untrained")
         return self._measured(model, "untrained")
 
     def unfitted(self) -> DecoderEvaluation | None:
@@ -82,19 +87,23 @@ class _Learner:
         base = self.teacher.base
         return None if base is None else self._measured(load_decoder(self.teacher.path(base)), "unfitted")
 
+    def _made(self, options: DistillOptions, made_from: PurePosixPath, progress: Path) -> Any:
+        checkpoint, measured = beginning(self.start, self.teacher, made_from, progress)
+        return make_student(self.options, checkpoint, options.seed, measured)
+
     def _measured(self, model: Any, name: str) -> DecoderEvaluation:
         held_out = {split: rows_of(self.signals, split) for split in self.corpus.evaluation_splits}
         vocabulary = self.signals.vocabulary
         return evaluated(answering(model), held_out, self.folder, name, vocabulary, teacher=before(self.signals))
 
     def _learned(
-        self, options: DistillOptions, start: PurePosixPath, losses: Sequence[LossOptions], name: str, what: str, *,
+        self, options: DistillOptions, made_from: PurePosixPath, losses: Sequence[LossOptions], name: str, what: str, *,
         taught: bool,
     ) -> tuple[DecoderEvaluation, Training]:  # fmt: skip
         progress = self.folder / "progress" / name
         rows, validation = rows_of(self.signals, "train"), rows_of(self.signals, "validation")
         known = known_of(self.signals) if taught else None
         objective = Following(losses, rows, validation, known, self.signals.vocabulary)
-        model = make_student(self.options, self.teacher.path(start), options.seed, progress)
+        model = self._made(options, made_from, progress)
         trained = train(model, rows.tokens, objective, options, progress, what)
         return self._measured(model, name), trained

@@ -7,10 +7,12 @@ import torch
 from accelerate import Accelerator
 
 from edgedistill import registry
-from edgedistill.decoder_values import DecoderSignals, DecoderStudent
+from edgedistill.decoder_values import DecoderSignals, DecoderStart, DecoderStudent
 from edgedistill.distill.decoder.preflight import check
+from edgedistill.distill.decoder.start import beginning
 from edgedistill.files import sha256_of_tree
 from edgedistill.models.load import load_tokenizer
+from edgedistill.models.student import make_decoder
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions, TaskOptions
 from edgedistill.training.following import Following, known_of
@@ -22,11 +24,11 @@ from edgedistill.values import Corpus, Teacher
 STUDENTS = "edgedistill.models.students"
 
 
-def make_student(options: StudentOptions, start: Path, seed: int, progress: Path) -> Any:
-    """Return an untrained student that takes what it can from the checkpoint `start`."""
-    progress.mkdir(parents=True, exist_ok=True)
+def make_student(options: StudentOptions, start: Path, seed: int, folder: Path) -> Any:
+    """Return an untrained student that takes what it can from the checkpoint `start`; both as `beginning` has them."""
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    return registry.load(STUDENTS, options.kind).make(options, start, (), progress)
+    return make_decoder(options, start, folder)
 
 
 def answering(model: Any) -> Answer:
@@ -43,15 +45,20 @@ def distill(
     teacher: Teacher,
     corpus: Corpus,
     signals: DecoderSignals,
+    start: DecoderStart | None,
     folder: Path,
 ) -> DecoderStudent:
     """Return the trained student; its checkpoint lies in `folder`/checkpoint.
+
+    Args:
+        start: what it starts from beside its teacher; None where that is all.
 
     Raises:
         TrainingError: a pre-flight check fails, or the loss stops being finite.
     """
     progress, taught_by = folder / "progress", teacher.path(teacher.checkpoint)
-    student = make_student(student_options, taught_by, options.seed, progress)
+    made_from, measured = beginning(start, teacher, teacher.checkpoint, progress)
+    student = make_student(student_options, made_from, options.seed, measured)
     tokenizer = load_tokenizer(taught_by)
     rows = rows_of(signals, "train")
     objective = Following(options.losses, rows, rows_of(signals, "validation"), known_of(signals), signals.vocabulary)

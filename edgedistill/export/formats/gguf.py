@@ -3,7 +3,8 @@
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from edgedistill.section import FormatOptions
 
@@ -23,3 +24,10 @@ class Options(FormatOptions):
     EXTRA: ClassVar[str] = "gguf"
     IMPORTS: ClassVar[tuple[str, ...]] = ("gguf", "llama_cpp")
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})
+
+
+def refuses(config: Mapping[str, Any]) -> list[str]:
+    """Return why a model with this config.json cannot be laid out; known before it is trained. Empty if it can."""
+    from edgedistill.export.gguf_architecture import refused
+
+    return refused(config)

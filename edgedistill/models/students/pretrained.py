@@ -1,6 +1,7 @@
 """A student that is a checkpoint of its own: any encoder with its own tokenizer, taught by the teacher's logits.
 
-A loss over whole texts does not ask the two models to read the same tokens, only to answer the same texts.
+A loss over whole texts does not ask the two models to read the same tokens, only to answer the same texts. A language
+model is taught token by token: it may be any that reads what its teacher reads, which is proven before it is.
 
 Source: Turc et al. 2019, "Well-Read Students Learn Better", arXiv:1908.08962, section 3 (a compact model that was
 pretrained by itself, and is then distilled into).
@@ -29,7 +30,7 @@ class Options(StudentOptions):
     )
 
     TASKS: ClassVar[frozenset[str]] = frozenset(
-        {"text_classification", "multi_label_classification", "sentence_embedding"}
+        {"text_classification", "multi_label_classification", "sentence_embedding", "text_generation"}
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from edgedistill.decoder_values import DecoderStart
 from edgedistill.report.background import NOISE, chain, noise_cells, trained
 from edgedistill.report.decoder.evidence import DecoderEvidence
 from edgedistill.report.evidence import name_of, split_title
@@ -68,6 +69,7 @@ def models(evidence: DecoderEvidence) -> Table:
     rows = (
         row("From", teacher.source, student.initialised_from),
         row("Kind", teacher.kind.replace("_", " "), student.kind.replace("_", " ")),
+        *([row("Begun with", "", _begun(evidence.start))] if evidence.start is not None else []),
         row("Parameters", rounded_count(teacher.parameters), rounded_count(student.parameters)),
         row("Weights, as trained", size(teacher.weights_bytes), size(student.weights_bytes)),
         row("Training", fitted, trained(student.training)),
@@ -76,6 +78,13 @@ def models(evidence: DecoderEvidence) -> Table:
         row("Licence", teacher.licence, evidence.recipe.licence),
     )
     return Table("Teacher and student", ("", "Teacher", "Student"), rows)
+
+
+def _begun(start: DecoderStart) -> str:
+    """Say what was settled before the student learned."""
+    if start.start is not None:
+        return f"weights under {start.start.licence}; {count(start.compared_texts)} texts read as the teacher's ids"
+    return f"importance on {count(start.calibration_tokens)} tokens of calibration, in {duration(start.seconds)}"
 
 
 def parity(evidence: DecoderEvidence) -> Table:

@@ -10,6 +10,7 @@ from edgedistill.decoder_values import (
     DecoderControls,
     DecoderFile,
     DecoderSignals,
+    DecoderStart,
     DecoderStudent,
     GgmlModel,
     GgmlTensorFacts,
@@ -36,6 +37,7 @@ class DecoderEvidence:
     quantized: Mapping[str, GgmlModel]
     artifacts: Mapping[str, DecoderArtifact]
     benchmark: DecoderBenchmark
+    start: DecoderStart | None = None  # what the student started from beside its teacher
 
     @property
     def metric(self) -> str:
@@ -46,6 +48,7 @@ class DecoderEvidence:
         """Return every value by name; a method's or format's name follows a dot."""
         single = ("corpus", "teacher", "signals", "student", "controls")
         values: dict[str, StageValue] = {name: getattr(self, name) for name in single}
+        values |= {} if self.start is None else {"start": self.start}
         values |= {f"quantized.{method}": model for method, model in self.quantized.items()}
         values |= {f"artifacts.{name}": artifact for name, artifact in self.artifacts.items()}
         return values | {"benchmark": self.benchmark}

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.decoder_results import DecoderBenchmark
-from edgedistill.decoder_values import DecoderArtifact, DecoderControls, DecoderSignals, DecoderStudent, GgmlModel
+from edgedistill.decoder_values import (
+    DecoderArtifact,
+    DecoderControls,
+    DecoderSignals,
+    DecoderStart,
+    DecoderStudent,
+    GgmlModel,
+)
 from edgedistill.recipe import Recipe
 from edgedistill.report.budget import judge, recommend
 from edgedistill.report.decoder.evidence import DecoderEvidence
@@ -32,12 +39,14 @@ def report(
     quantized: Mapping[str, GgmlModel],
     artifacts: Mapping[str, DecoderArtifact],
     benchmark: DecoderBenchmark,
+    start: DecoderStart | None = None,
     folder: Path,
 ) -> Report:
     """Write report.md, report.html and report.json into `folder`, and return the verdict with its reasons.
 
     Args:
         task: its options.
+        start: what the student started from beside its teacher.
         quantized: method -> model.
         artifacts: format -> artifact.
     """
@@ -47,8 +56,8 @@ def report(
     from edgedistill.report.decoder.tiles import tiles
 
     evidence = DecoderEvidence(
-        recipe=recipe, task=task, corpus=corpus, teacher=teacher, signals=signals, student=student, controls=controls,
-        quantized=quantized, artifacts=artifacts, benchmark=benchmark,
+        recipe=recipe, task=task, corpus=corpus, teacher=teacher, signals=signals, start=start, student=student,
+        controls=controls, quantized=quantized, artifacts=artifacts, benchmark=benchmark,
     )  # fmt: skip
     lines = judge(recipe.budget, benchmark)
     name = recommend(lines, benchmark)
