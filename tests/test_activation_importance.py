@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from tiny_decoders import write_decoder
-from tiny_pruning import FAMILIES, calibration_rows
+from tiny_gguf import ARCHITECTURES, write_checkpoint
+from tiny_pruning import calibration_rows
 
 from edgedistill.errors import DataError, ModelError
 from edgedistill.models.activation_importance import Importance, measure
@@ -106,9 +107,9 @@ def test_importance_is_what_numpy_computes_and_nothing_else_is_taken_for_it(tmp_
         assert not agree(replace(importance, **{part: other}), wanted), part
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ARCHITECTURES)
 def test_batches_padding_and_a_second_time_change_nothing(family: str, tmp_path: Path) -> None:
-    write_decoder(tmp_path, family)
+    write_checkpoint(tmp_path, family)
     decoder, rows = load_decoder(tmp_path), calibration_rows()
     together, again, alone = measure(decoder, rows), measure(decoder, rows), measure(decoder, rows, tokens_at_once=1)
     for one, other in ((together, again), (together, alone)):

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
@@ -27,6 +27,7 @@ from test_report import Page, problems
 
 from edgedistill import terminal
 from edgedistill.decoder_results import DecoderBenchmark
+from edgedistill.decoder_values import DecoderStart
 from edgedistill.recipe_sections import BudgetOptions
 from edgedistill.report.budget import judge, recommend
 from edgedistill.report.decoder import background, loading, quantization, sections, tables
@@ -37,6 +38,7 @@ from edgedistill.report.evidence import find
 from edgedistill.report.page import Table, missing, row
 from edgedistill.report.units import DASH
 from edgedistill.results import Memory, Report, Validity, Verdict
+from edgedistill.student_values import OwnStart
 
 BUILDS = {"plain": evidence, "nasty": nasty_evidence}
 
@@ -319,3 +321,32 @@ def test_the_terminal_shows_the_same_numbers(tmp_path: Path) -> None:
     terminal.show_end(console, tmp_path)
     said = console.export_text()
     assert all(text in said for text in ("INCONCLUSIVE", "38.4 MB", "161", "17.1", "91.2 %", "report.html"))
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (None, None),
+        (
+            DecoderStart(
+                start=None, compared_texts=0, importance={"checkpoint": PurePosixPath("importance/checkpoint")},
+                calibration_tokens=8149, seconds=35.0,
+            ),
+            "importance on 8,149 tokens of calibration, in 35.0 s",
+        ),
+        (
+            DecoderStart(
+                start=OwnStart(
+                    checkpoint=PurePosixPath("own"), source="small", licence="MIT", weights_sha256="0" * 64
+                ),
+                compared_texts=2000, importance={}, calibration_tokens=0, seconds=2.0,
+            ),
+            "weights under MIT; 2,000 texts read as the teacher's ids",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_student_started_from_is_told(start: DecoderStart | None, said: str | None) -> None:
+    made = evidence(start=start)
+    told = [one.cells[2].text for one in background.models(made).rows if one.cells[0].text == "Begun with"]
+    assert told == ([] if said is None else [said])
+    assert ("start" in made.stage_values()) == (start is not None)

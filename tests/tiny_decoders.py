@@ -40,13 +40,6 @@ def documents(count: int, seed: int = 0) -> list[str]:
     return [" ".join(sentence().capitalize() for _ in range(random.integers(1, 9))) for _ in range(count)]
 
 
-GEMMA3: dict[str, Any] = {
-    "head_dim": 32, "sliding_window": 8, "query_pre_attn_scalar": 32, "tie_word_embeddings": True,
-    "layer_types": None, "rope_parameters": None,
-}  # fmt: skip
-"""What a tiny gemma3 says otherwise than the others; all its layers but every sixth see 8 tokens."""
-
-
 def write_decoder(
     folder: Path, architecture: str = "llama", *, pre: str = "smollm", layers: int = 2, seed: int = 0, **changes: Any
 ) -> Any:
@@ -55,7 +48,7 @@ def write_decoder(
     Args:
         folder: made where it is missing.
         architecture: llama (tied tables), qwen2 (biases, a table of its own for logits), qwen3 (heads of their own
-            width, normalised), mistral, gemma3 (more norms, windows, scaled tables); keys are grouped in all.
+            width, normalised); keys and values are grouped in all.
         pre: how the tokenizer cuts words, an id of PRE_TOKENIZERS.
         layers: transformer blocks.
         seed: of the weights.
@@ -89,8 +82,6 @@ def model_of(architecture: str = "llama", layers: int = 2, **changes: Any) -> An
     made: dict[str, Any] = {
         "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**shape | {"tie_word_embeddings": True} | changes)),
         "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**shape | {"tie_word_embeddings": False} | changes)),
-        "mistral": lambda: t.MistralForCausalLM(t.MistralConfig(**shape | {"sliding_window": None} | changes)),
-        "gemma3": lambda: t.Gemma3ForCausalLM(t.Gemma3TextConfig(**shape | GEMMA3 | changes)),
         "qwen3": lambda: t.Qwen3ForCausalLM(t.Qwen3Config(**shape | {"head_dim": 128} | changes)),
     }
     model = made[architecture]().eval()

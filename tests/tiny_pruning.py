@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from tiny_decoders import VOCAB, write_decoder
+from tiny_decoders import VOCAB
+from tiny_gguf import write_checkpoint
 
 from edgedistill.models.activation_importance import Importance, measure
 from edgedistill.models.decoder import load_decoder
 from edgedistill.models.students import pruned
 from edgedistill.training.rows import TokenRows
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma3")
 IDS = torch.randint(3, VOCAB, (3, 9), generator=torch.Generator().manual_seed(0))
 MASK = torch.tensor([[1] * 9, [1] * 5 + [0] * 4, [1] + [0] * 8])
 
@@ -25,7 +25,7 @@ def calibration_rows(seed: int = 0) -> TokenRows:
 
 def write_measured(folder: Path, family: str = "llama", layers: int = 3, **changes: Any) -> Any:
     """Write a teacher with its importance beside it, and return it as it is loaded."""
-    write_decoder(folder, family, layers=layers, **changes)
+    write_checkpoint(folder, family, num_hidden_layers=layers, **changes)
     return measured(folder)
 
 

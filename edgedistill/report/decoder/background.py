@@ -69,7 +69,7 @@ def models(evidence: DecoderEvidence) -> Table:
     rows = (
         row("From", teacher.source, student.initialised_from),
         row("Kind", teacher.kind.replace("_", " "), student.kind.replace("_", " ")),
-        *([row("Begun with", "", _begun(evidence.start))] if evidence.start is not None else []),
+        *([row("Begun with", "its own weights", _begun(evidence.start))] if evidence.start is not None else []),
         row("Parameters", rounded_count(teacher.parameters), rounded_count(student.parameters)),
         row("Weights, as trained", size(teacher.weights_bytes), size(student.weights_bytes)),
         row("Training", fitted, trained(student.training)),
