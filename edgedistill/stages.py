@@ -86,8 +86,8 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         own = own_checkpoint(recipe.student)
         add(
             "start", "distill", ("distill/decoder/start.py", *shared), ("corpus", "teacher"),
-            task=recipe.task, model=own, licence=getattr(recipe.student, "licence", None),
-            files=None if own is None else resolve.digest(own, base),
+            task=recipe.task.model_dump(mode="json", exclude=KEPT), model=own,
+            licence=getattr(recipe.student, "licence", None), files=None if own is None else resolve.digest(own, base),
             tokens=getattr(recipe.student, "calibration_tokens", None), versions=trainers,
         )  # fmt: skip
     records = "distill/decoder/signals.py" if decoder else "distill/signals.py"
