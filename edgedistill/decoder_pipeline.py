@@ -15,7 +15,7 @@ from edgedistill.decoder_values import (
     DecoderSignals,
     DecoderStart,
     DecoderStudent,
-    GgmlModel,
+    QuantizedDecoder,
 )
 from edgedistill.models.student import starts_apart
 from edgedistill.results import Report
@@ -75,9 +75,9 @@ class OfDecoder(Building):
         student = self.once("student", distill, DecoderStudent)
         return {**given, "student": student, "controls": self.once("controls", control, DecoderControls)}
 
-    def _quantize(self, made: dict[str, Any]) -> dict[str, GgmlModel]:
-        def make(options: Any) -> Callable[[Path], GgmlModel]:
-            def quantize(folder: Path) -> GgmlModel:
+    def _quantize(self, made: dict[str, Any]) -> dict[str, QuantizedDecoder]:
+        def make(options: Any) -> Callable[[Path], QuantizedDecoder]:
+            def quantize(folder: Path) -> QuantizedDecoder:
                 from edgedistill.quantize.decoder import quantize
 
                 values = {name: made[name] for name in ("student", "corpus", "signals")}
@@ -86,7 +86,7 @@ class OfDecoder(Building):
             return quantize
 
         return {
-            options.method: self.once(f"quantize-{options.method}", make(options), GgmlModel)
+            options.method: self.once(f"quantize-{options.method}", make(options), QuantizedDecoder)
             for options in self.recipe.quantize
         }
 

@@ -157,12 +157,12 @@ class DecoderControls(StageValue):
     skipped: str | None = Field(description="Why there are none, in words; None where all ran.")
 
 
-class GgmlTensorFacts(Value):
-    """One tensor, as ggml stores it."""
+class TensorFacts(Value):
+    """One tensor, as it is stored."""
 
     name: str
     shape: tuple[int, ...]
-    type: str = Field(description="F32, F16, Q8_0, Q4_K, ...")
+    type: str = Field(description="In the words of its runtime: F32, F16, Q8_0, Q4_K, INT4_32, ...")
     wanted: str = Field(description="The type that the scheme has for it; another one where its rows do not divide.")
     reason: str = Field(description="Why it is not the wanted one; empty where it is.")
     stored_bytes: int
@@ -171,12 +171,12 @@ class GgmlTensorFacts(Value):
     )
 
 
-class GgmlModel(StageValue):
-    """A student whose every stored number is decided, in ggml's types."""
+class QuantizedDecoder(StageValue):
+    """A student whose every stored number is decided."""
 
     method: str = Field(description="The recipe's word, such as q4_k_m.")
-    tensors: tuple[GgmlTensorFacts, ...]
-    weights: RelativePath = Field(description="safetensors, as models/ggml_tensors.py writes it.")
+    tensors: tuple[TensorFacts, ...]
+    weights: RelativePath = Field(description="safetensors, as models/ggml_tensors.py or block_tensors.py writes it.")
     weights_bytes: int
     weights_sha256: Sha256
     bits_per_weight: float
@@ -194,6 +194,11 @@ class DecoderParity(Value):
     tokenizer_texts: int = Field(description="Texts that checkpoint and runtime read as the same ids.")
     conversations: int = Field(description="Conversations that both render as the same ids; 0 without a template.")
     positions: int = Field(description="Held-out positions that both were asked about.")
+    kl_exact: float | None = Field(
+        None,
+        description="Mean KL(rounded weights in PyTorch || the same file where its runtime rounds no activation), in "
+        "nats; None where it has no such way.",
+    )
     kl: float = Field(description="Mean KL(rounded weights in PyTorch || file in its runtime), in nats.")
     kl_limit: float
     agreement: float = Field(description="Positions with the same likeliest token.")
@@ -205,9 +210,10 @@ class DecoderFile(Value):
     """One model file of an artifact."""
 
     name: str = Field(description="float32, or the quantization method.")
-    file: RelativePath = Field(description="Relative to the artifact's folder.")
-    sha256: Sha256
-    size_bytes: int = Field(gt=0)
+    file: RelativePath = Field(description="Relative to the artifact's folder; a folder where the runtime loads one.")
+    sha256: Sha256 = Field(description="Of the file's bytes, or of a folder's names and hashes.")
+    size_bytes: int = Field(gt=0, description="Of graph and numbers.")
+    beside_bytes: int = Field(0, description="Of what else is in its own folder: tokenizer, template, settings.")
     bits_per_weight: float
     parity: DecoderParity
 

@@ -44,6 +44,11 @@ def sha256_of_tree(folder: Path, files: Iterable[Path] | None = None) -> str:
     return sha256_of_text("\n".join(f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}" for file in chosen))
 
 
+def sha256_of_place(place: Path) -> str:
+    """Return the SHA-256 of a file's bytes, or of a folder's names and hashes."""
+    return sha256_of_tree(place) if place.is_dir() else sha256_of(place)
+
+
 def files_in(folder: Path) -> list[Path]:
     """Return every file below `folder`, sorted."""
     return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -21,7 +21,7 @@ from edgedistill.recipe import Recipe
 from edgedistill.results import BenchmarkResult, Report
 
 SUMS = "SHA256SUMS"
-MODELS = (".onnx", ".gguf")
+MODELS = (".onnx", ".onnx.data", ".gguf")
 
 
 def publish(

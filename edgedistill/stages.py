@@ -17,6 +17,7 @@ from edgedistill.targets import _cpu
 from edgedistill.values import Corpus
 
 TRAINERS = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy")
+RUNTIMES = ("onnxruntime", "onnxruntime-genai")
 CONTROLS = {"controls", "control_learning_rate", "seeds"}  # keys of distill that the student does not depend on
 BEFORE = {"augment", "search"}  # keys of the distill section that are stages of their own, before the student
 UNSEARCHED = {"epochs", "patience"}  # keys of the distill section that a search has its own values for
@@ -123,12 +124,12 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
             f"export-{layout.format}", "export", ("export", "runtimes", "models"),
             ("teacher", "student", *quantized),
             options=layout, name=recipe.name, version=recipe.version, licence=recipe.licence,
-            recipe_sha256=recipe_sha256(recipe), versions={**trainers, **versions("onnx", "onnxscript", "onnxruntime")},
+            recipe_sha256=recipe_sha256(recipe), versions={**trainers, **versions("onnx", "onnxscript", *RUNTIMES)},
         )  # fmt: skip
     exported = tuple(f"export-{layout.format}" for layout in recipe.export)
     add(
         "benchmark", "bench", ("benchmark", "runtimes", "targets", "tasks", "statistics.py"), ("controls", *exported),
-        benchmark=recipe.benchmark, versions={**trainers, **versions("onnxruntime")}, machine=[_cpu.name(), host()],
+        benchmark=recipe.benchmark, versions={**trainers, **versions(*RUNTIMES)}, machine=[_cpu.name(), host()],
     )  # fmt: skip
     add(
         "report", "report", ("report", "results.py", "decoder_results.py"), ("benchmark",),

@@ -27,8 +27,8 @@ from edgedistill.decoder_values import (
     DecoderSignals,
     DecoderSplit,
     DecoderStudent,
-    GgmlModel,
-    GgmlTensorFacts,
+    QuantizedDecoder,
+    TensorFacts,
 )
 from edgedistill.recipe import Recipe
 from edgedistill.recipe_sections import BenchmarkOptions, BudgetOptions, DataOptions, DistillOptions
@@ -203,19 +203,19 @@ def with_q4(measured: DecoderBenchmark | None = None, **updates: object) -> Deco
     return result.model_copy(update={"subjects": tuple(subjects)})
 
 
-def tensor(name: str, kind: str, wanted: str, shape: tuple[int, ...], **more: Any) -> GgmlTensorFacts:
+def tensor(name: str, kind: str, wanted: str, shape: tuple[int, ...], **more: Any) -> TensorFacts:
     """Return one stored tensor."""
     bits = {"F32": 32, "Q8_0": 8.5, "Q6_K": 6.5625, "Q4_K": 4.5, "Q5_0": 5.5}[kind]
     numbers = shape[0] * (shape[1] if len(shape) > 1 else 1)
     given = {"reason": "", "relative_error": 0.0 if kind == "F32" else 0.06, **more}
-    return GgmlTensorFacts(
+    return TensorFacts(
         name=name, shape=shape, type=kind, wanted=wanted, stored_bytes=round(numbers * bits / 8), **given
     )  # fmt: skip
 
 
-def quantized(importance: bool = True) -> GgmlModel:
+def quantized(importance: bool = True) -> QuantizedDecoder:
     """Return a 4-bit model, one of whose tensors fell back."""
-    return GgmlModel(
+    return QuantizedDecoder(
         method="q4_k_m",
         tensors=(
             tensor("model.embed_tokens.weight", "Q6_K", "Q6_K", (49_152, 576)),

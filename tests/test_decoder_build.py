@@ -11,7 +11,13 @@ from tiny_decoders import documents, write_decoder
 from edgedistill import pipeline
 from edgedistill.cli import main
 from edgedistill.decoder_results import DecoderBenchmark
-from edgedistill.decoder_values import DecoderArtifact, DecoderControls, DecoderSignals, DecoderStudent, GgmlModel
+from edgedistill.decoder_values import (
+    DecoderArtifact,
+    DecoderControls,
+    DecoderSignals,
+    DecoderStudent,
+    QuantizedDecoder,
+)
 from edgedistill.export.gguf_file import differences
 from edgedistill.language_model import open_model
 from edgedistill.models import ggml_tensors, gguf_header
@@ -84,13 +90,13 @@ def test_every_number_is_decided_by_quantize_and_found_in_the_file(built: Path) 
     artifact = value(built, "export-gguf", DecoderArtifact)
     assert [file.name for file in artifact.files] == ["float32", "q8_0", "q4_k_m"]
     for method in ("q8_0", "q4_k_m"):
-        model = value(built, f"quantize-{method}", GgmlModel)
+        model = value(built, f"quantize-{method}", QuantizedDecoder)
         (file,) = (one for one in artifact.files if one.name == method)
         decided = ggml_tensors.load(model.path(model.weights))
         assert differences(artifact.path(artifact.root) / file.file, decided) == []
         assert file.parity.weights_bit_equal
         assert file.parity.kl < file.parity.kl_limit
-    fallen = [one for one in value(built, "quantize-q4_k_m", GgmlModel).tensors if one.type != one.wanted]
+    fallen = [one for one in value(built, "quantize-q4_k_m", QuantizedDecoder).tensors if one.type != one.wanted]
     assert fallen, "64 columns do not divide into blocks of 256"
     assert all(one.reason for one in fallen)
 

@@ -12,7 +12,8 @@ from edgedistill import registry
 from edgedistill.errors import QuantizationError
 from edgedistill.models import ggml_tensors
 from edgedistill.models.ggml_tensors import GgmlTensor
-from edgedistill.quantize.ggml_stage import ggml_weights, simulated
+from edgedistill.quantize.ggml_stage import ggml_weights
+from edgedistill.quantize.rounded import simulated
 
 pytest.importorskip("llama_cpp", reason="ggml's encoder is in llama-cpp-python")
 BY_BITS = ("q2_k", "q3_k_m", "q4_k_m", "q5_k_m", "q6_k", "q8_0", "gguf_f16")

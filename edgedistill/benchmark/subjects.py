@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgedistill.files import sha256_of, sha256_of_tree, size_of
+from edgedistill.files import sha256_of_place, sha256_of_tree, size_of
 from edgedistill.values import Artifact, Teacher, Variant
 
 
@@ -18,7 +18,7 @@ class Candidate:
     role: Literal["teacher", "teacher_exported", "artifact"]
     runtime: str
     root: Path
-    file: str  # relative to root; empty where the runtime loads the whole folder
+    file: str  # relative to root, a folder where the runtime loads one; empty where it loads the whole root
     scheme: str
     sha256: str  # as the stage that wrote the file gave it
     model_bytes: int
@@ -39,7 +39,7 @@ class Candidate:
         """Return the hash of the file that the runtime reads, in the way of the stage that wrote it."""
         if self.role == "teacher":
             return sha256_of_tree(self.root, list(self.root.rglob("*.safetensors")))
-        return sha256_of(self.root / self.file)
+        return sha256_of_place(self.root / self.file)
 
 
 def candidates(teacher: Teacher, artifacts: Mapping[str, Artifact]) -> tuple[Candidate, ...]:

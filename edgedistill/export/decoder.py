@@ -1,29 +1,25 @@
-"""Export a decoder: lay every model out as a file that stock runtimes load, and prove that no number changed."""
+"""Export a decoder: lay every model out as stock runtimes load it, and prove that no number changed."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgedistill import registry
 from edgedistill.decoder_values import (
     DecoderArtifact,
     DecoderFile,
-    DecoderParity,
     DecoderSignals,
     DecoderStart,
     DecoderStudent,
-    GgmlModel,
+    QuantizedDecoder,
 )
 from edgedistill.errors import StageError
+from edgedistill.export.decoder_file import FLOAT_STUDENT, Described
 from edgedistill.export.decoder_parity import prove
-from edgedistill.export.gguf_file import differences, write_gguf
-from edgedistill.export.gguf_metadata import About, file_name
 from edgedistill.export.notice import write_notice
-from edgedistill.files import clear, files_in, sha256_of
-from edgedistill.models import ggml_tensors
-from edgedistill.models.checkpoint_names import checkpoint_tensors
-from edgedistill.models.decoder import load_decoder
-from edgedistill.models.ggml_tensors import GgmlTensor
+from edgedistill.files import clear, files_in, sha256_of, sha256_of_place
 from edgedistill.progress import bar
 from edgedistill.section import FormatOptions
 from edgedistill.values import Teacher
@@ -34,7 +30,7 @@ FORMATS = "edgedistill.export.formats"
 def export(
     options: FormatOptions, *, name: str, version: str, licence: str, recipe_sha256: str, task: Any, teacher: Teacher,
     signals: DecoderSignals, start: DecoderStart | None, student: DecoderStudent,
-    quantized: Mapping[str, GgmlModel], folder: Path,
+    quantized: Mapping[str, QuantizedDecoder], folder: Path,
 ) -> DecoderArtifact:  # fmt: skip
     """Return the artifact: the float student, each quantized model, and apart from them the teacher to compare with.
 
@@ -43,15 +39,16 @@ def export(
         recipe_sha256: of the sections that decide the files; goes into each of them.
         task: its options.
         start: what the student started from beside its teacher.
-        quantized: method -> model.
+        quantized: method -> model; the name of a decoder's method is its scheme's, and those that the format does not
+            store are left to another one.
 
     Raises:
         StageError: a file does not hold what was decided, or does not compute it.
     """
     layout: Any = registry.load(FORMATS, options.format)
     title = f"{name}-{version}"
-    root, apart = folder / title, folder / "teacher"
-    for place in (root, apart):
+    root, apart, working = folder / title, folder / "teacher", folder / "progress"
+    for place in (root, apart, working):
         clear(place)
     write_notice(root, teacher, licence, start)
     facts = {
@@ -62,22 +59,25 @@ def export(
     }
     trained_on = {"trained_on": "conversations" if task.conversations else "documents"}  # how `predict` is to ask it
     of_student = facts | trained_on | _begun(start)
-    made = _Writer(name, version, task, signals, layout.RUNTIME)
     trained, taught_by = student.path(student.checkpoint), teacher.path(teacher.checkpoint)
-    with bar(f"exporting to {options.format}", len(quantized) + 2, "files") as advance:
-        whole = _floats(trained, "F32")
-        files = [made.file(root, trained, whole, student.parameters, "float32", "F32", licence, of_student, None)]
+    stored = {method: model for method, model in quantized.items() if method in options.STORES}
+    with bar(f"exporting to {options.format}", len(stored) + 2, "files") as advance:
+        made = _Writer(layout, options, root, trained, working / "student", task, signals)
+        whole = Described(name, version, licence, FLOAT_STUDENT, student.parameters, of_student)
+        files = [made.file(whole, layout.floats(trained, FLOAT_STUDENT))]
         advance(1)
-        for method, model in quantized.items():
+        for method, model in stored.items():
             own = of_student | {"quantized_sha256": model.weights_sha256, "method": method}
-            tensors = ggml_tensors.load(model.path(model.weights))
-            encoding = method.removeprefix("gguf_").upper()  # llama.cpp has the same words
-            files.append(made.file(root, trained, tensors, student.parameters, method, encoding, licence, own, model))
+            described = Described(name, version, licence, method, student.parameters, own, _importance(model))
+            files.append(made.file(described, layout.load(model.path(model.weights))))
             advance(1)
-        halves = _floats(taught_by, "F16")
-        compared = made.file(apart, taught_by, halves, teacher.parameters, "f16", "F16", teacher.licence, facts, None)
+        of_teacher = _Writer(layout, options, apart, taught_by, working / "teacher", task, signals)
+        described = Described(name, version, teacher.licence, layout.TEACHER, teacher.parameters, facts)
+        compared = of_teacher.file(described, layout.floats(taught_by, layout.TEACHER))
         advance(1)
-    shared = {file.relative_to(root).as_posix(): sha256_of(file) for file in files_in(root) if file.suffix != ".gguf"}
+    shutil.rmtree(working)
+    inside = {file for one in files for file in _files_of(root / one.file)}
+    shared = {file.relative_to(root).as_posix(): sha256_of(file) for file in files_in(root) if file not in inside}
     return DecoderArtifact(
         format=options.format,
         runtime=layout.RUNTIME,
@@ -99,50 +99,45 @@ def _begun(start: DecoderStart | None) -> dict[str, str]:
 
 
 class _Writer:
-    """Writes one file after another, and proves each."""
+    """Lays out one model of a checkpoint after another, and proves each."""
 
-    def __init__(self, name: str, version: str, task: Any, signals: DecoderSignals, runtime: str) -> None:
-        self.name, self.version, self.runtime = name, version, runtime
+    def __init__(
+        self, layout: Any, options: FormatOptions, root: Path, checkpoint: Path, working: Path, task: Any,
+        signals: DecoderSignals,
+    ) -> None:  # fmt: skip
+        self.layout, self.options, self.root, self.checkpoint = layout, options, root, checkpoint
         self.task, self.signals = task, signals
+        self.started = layout.start(checkpoint, working)
 
-    def file(
-        self, root: Path, checkpoint: Path, tensors: Mapping[str, GgmlTensor], parameters: int, name: str,
-        encoding: str, licence: str, facts: Mapping[str, str], model: GgmlModel | None,
-    ) -> DecoderFile:  # fmt: skip
-        file = root / file_name(self.name, f"v{self.version}", parameters, encoding)
-        importance = None if model is None else _importance(model)
-        write_gguf(
-            file, checkpoint, tensors, name=self.name, version=f"v{self.version}", licence=licence, file_type=encoding,
-            facts=facts, importance=importance, about=About(base_models=(facts["teacher_source"],)),
-        )  # fmt: skip
-        wrong = differences(file, tensors)
+    def file(self, described: Described, tensors: Mapping[str, Any]) -> DecoderFile:
+        layout, place = self.layout, self.layout.place(self.root, described)
+        layout.write(place, self.started, self.checkpoint, tensors, described, self.options)
+        wrong = layout.differences(place, tensors)
         if wrong:
-            raise StageError(f"{file.name} does not hold what was decided of: {', '.join(wrong[:5])}")
-        parity: DecoderParity = prove(
-            file, checkpoint, tensors, runtime=self.runtime, task=self.task, signals=self.signals
-        )
-        stored = sum(one.data.nbytes for one in tensors.values())
+            raise StageError(f"{place.name} does not hold what was decided of: {', '.join(wrong[:5])}")
+        with TemporaryDirectory(dir=self.root.parent) as folder:
+            exact = layout.exact_twin(place, Path(folder))
+            parity = prove(
+                place, self.checkpoint, tensors, runtime=layout.RUNTIME, task=self.task, signals=self.signals,
+                exact=exact,
+            )  # fmt: skip
+        size_bytes = sum(one.stat().st_size for one in layout.model_files(place))
         return DecoderFile(
-            name=name,
-            file=file.name,
-            sha256=sha256_of(file),
-            size_bytes=file.stat().st_size,
-            bits_per_weight=8 * stored / parameters,
+            name=described.method,
+            file=place.relative_to(self.root).as_posix(),
+            sha256=sha256_of_place(place),
+            size_bytes=size_bytes,
+            beside_bytes=sum(one.stat().st_size for one in _files_of(place)) - size_bytes,
+            bits_per_weight=8 * sum(one.stored_bytes for one in tensors.values()) / described.parameters,
             parity=parity,
         )
 
 
-def _floats(checkpoint: Path, kind: str) -> dict[str, GgmlTensor]:
-    """Return a checkpoint's tensors as floats; vectors are F32 always, as llama.cpp wants them."""
-    found = {}
-    for name, tensor in checkpoint_tensors(load_decoder(checkpoint)).items():
-        floats = tensor.detach().numpy()
-        stored = kind if floats.ndim > 1 else "F32"
-        found[name] = GgmlTensor(stored, floats.shape, floats.astype(ggml_tensors.FLOATS[stored]))
-    return found
+def _files_of(place: Path) -> list[Path]:
+    return files_in(place) if place.is_dir() else [place]
 
 
-def _importance(model: GgmlModel) -> dict[str, str] | None:
+def _importance(model: QuantizedDecoder) -> dict[str, str] | None:
     if model.importance is None:
         return None
     entries = sum(len(one.shape) == 2 for one in model.tensors)

@@ -1,9 +1,10 @@
 """The proof that a decoder's file is the model that was decided: same ids, same numbers, nearly the same logits.
 
 That every number is the same is proven on the file itself. Its runtime multiplies rounded weights with inputs that it
-rounds, too (ggml's kernels of quantized types), so its logits are near those of the rounded weights in PyTorch and not
-equal. A divergence and the agreement where the likeliest token leads clearly tell that from damage; greedy texts do
-not, as two tokens of nearly the same logit change places at the least rounding.
+rounds, too (ggml's kernels of quantized types, onnxruntime's at accuracy level 4), so its logits are near those of the
+rounded weights in PyTorch and not equal. A divergence and the agreement where the likeliest token leads clearly tell
+that from damage; greedy texts do not, as two tokens of nearly the same logit change places at the least rounding. Where
+a runtime can be told to round no activation, the same file is asked so, too: then nothing but float rounding remains.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from edgedistill.errors import ParityError, StageError
 from edgedistill.export.parity import ODD_TEXTS
 from edgedistill.models.checkpoint_names import checkpoint_tensors
 from edgedistill.models.decoder import load_decoder
-from edgedistill.models.ggml_tensors import FLOATS, GgmlTensor
+from edgedistill.models.ggml_tensors import FLOATS
 from edgedistill.models.load import load_tokenizer
 from edgedistill.training.decoder_rows import DecoderRows
 from edgedistill.training.language import logits_of_row, rows_of
@@ -36,14 +37,15 @@ ODD = (
 
 
 def prove(
-    file: Path, checkpoint: Path, tensors: Mapping[str, GgmlTensor], *, runtime: str, task: Any,
-    signals: DecoderSignals, threads: int = 1,
+    file: Path, checkpoint: Path, tensors: Mapping[str, Any], *, runtime: str, task: Any,
+    signals: DecoderSignals, exact: Path | None = None, threads: int = 1,
 ) -> DecoderParity:  # fmt: skip
     """Return how closely a file in its runtime agrees with the numbers that were decided, if it does.
 
     Args:
         checkpoint: of the float model, with its tokenizer.
         tensors: what was decided, all of it in the file already.
+        exact: the same file, where its runtime rounds no activation; None where it has no such way.
 
     Raises:
         ParityError: a difference is above its limit.
@@ -56,7 +58,16 @@ def prove(
     tokenizer = load_tokenizer(checkpoint)
     texts = same_ids(tokenizer, loaded, ODD)
     conversations = same_chats(tokenizer, loaded) if tokenizer.chat_template else 0
-    kl, agreement, sure = _compared(_rounded(checkpoint, tensors), loaded, rows, signals.vocabulary)
+    rounded = _rounded(checkpoint, tensors)
+    kl, agreement, sure = _compared(rounded, loaded, rows, signals.vocabulary)
+    kl_exact = None
+    if exact is not None:
+        twin: Any = registry.load("edgedistill.runtimes", runtime).load(
+            exact.parent, exact.name, threads=threads, context_tokens=task.max_length, exact=True
+        )
+        kl_exact, _, _ = _compared(rounded, twin, rows, signals.vocabulary)
+        if not kl_exact <= LIMITS["float"][0]:
+            raise ParityError(file.name, "exact KL divergence", kl_exact, LIMITS["float"][0], f"{ROWS} validation rows")
     quantized = any(one.type not in FLOATS for one in tensors.values())
     kl_limit, sure_limit = LIMITS["quantized" if quantized else "float"]
     if any(one.type == "F16" for one in tensors.values()):  # llama.cpp rounds what it multiplies with F16 to F16, too
@@ -70,6 +81,7 @@ def prove(
         tokenizer_texts=texts,
         conversations=conversations,
         positions=int(rows.counted.starts[min(ROWS, len(rows.tokens))]),
+        kl_exact=kl_exact,
         kl=kl,
         kl_limit=kl_limit,
         agreement=agreement,
@@ -123,7 +135,7 @@ def same_chats(tokenizer: Any, loaded: Any) -> int:
     return len(CHATS)
 
 
-def _rounded(checkpoint: Path, tensors: Mapping[str, GgmlTensor]) -> Any:
+def _rounded(checkpoint: Path, tensors: Mapping[str, Any]) -> Any:
     """Return the model in PyTorch with what was decided as its weights."""
     model = deepcopy(load_decoder(checkpoint))
     with torch.no_grad():

@@ -36,6 +36,11 @@ class GgmlTensor:
         """Stored bits over numbers; scales count."""
         return 8 * self.data.nbytes / float(np.prod(self.shape))
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the blocks, or of the floats."""
+        return self.data.nbytes
+
     def floats(self) -> np.ndarray:
         """Return the numbers that the file stands for, float32 of `shape`."""
         if self.type in FLOATS:

@@ -11,7 +11,6 @@ import numpy as np
 from edgedistill.errors import QuantizationError
 
 LARGEST_4_BIT_CODE = 15
-MIDDLE_4_BIT_CODE = 8  # the zero point of symmetric 4-bit codes, as onnxruntime has it
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,15 @@ class RowQuantized:
 
 @dataclass(frozen=True)
 class GroupQuantized:
-    """A matrix as unsigned 4-bit integers, with a scale and a zero point for each group of columns.
+    """A matrix as unsigned integers of 4 or 8 bits, with a scale and a zero point for each group of columns.
 
     weight[r, c] is about (codes[r, c] - zero_points[r, g]) * scales[r, g], where g = c // group_size.
     """
 
-    codes: np.ndarray  # (rows, columns) uint8, 0..15
+    codes: np.ndarray  # (rows, columns) uint8, 0..15 or 0..255
     scales: np.ndarray  # (rows, groups) float32, all > 0
-    zero_points: np.ndarray  # (rows, groups) uint8, 0..15
-    symmetric: bool  # every zero point is 8
+    zero_points: np.ndarray  # (rows, groups) uint8, of the same range
+    symmetric: bool  # every zero point is the middle: 8, or 128
 
     @property
     def group_size(self) -> int:
@@ -89,12 +88,12 @@ def quantize_whole(weight: np.ndarray, limit: int) -> RowQuantized:
     return _rounded(weight, np.abs(weight).max(keepdims=True).reshape(1), limit)
 
 
-def quantize_groups(weight: np.ndarray, group_size: int, *, symmetric: bool) -> GroupQuantized:
-    """Round `weight`, (rows, columns) float32, to 4-bit codes, one scale for `group_size` columns of a row.
+def quantize_groups(weight: np.ndarray, group_size: int, *, symmetric: bool, bits: int = 4) -> GroupQuantized:
+    """Round `weight`, (rows, columns) float32, to codes of 4 or 8 bits, one scale for `group_size` columns of a row.
 
-    Symmetric codes lie in -7..7 around the zero point 8. Asymmetric ones use all of 0..15: the group's range is widened
-    to hold 0, and the zero point is the one that reaches both ends with the finest scale. A weight moves by no more
-    than half a scale, and 0 stays 0; a group of zeros gets scale 1.
+    Symmetric 4-bit codes lie in -7..7 around the zero point 8. Asymmetric ones use all of 0..15: the group's range is
+    widened to hold 0, and the zero point is the one that reaches both ends with the finest scale. A weight moves by no
+    more than half a scale, and 0 stays 0; a group of zeros gets scale 1.
 
     Raises:
         QuantizationError: the groups do not fill the columns, or a weight is not finite.
@@ -104,15 +103,16 @@ def quantize_groups(weight: np.ndarray, group_size: int, *, symmetric: bool) -> 
         fits = [str(size) for size in (16, 32, 64, 128, 256) if columns % size == 0]
         cure = f"these do: {', '.join(fits)}" if fits else "no size does; give the layer another width with overrides"
         raise QuantizationError(f"group_size {group_size} does not divide {columns} columns; {cure}")
-    weight = _checked(weight, 7)
+    largest, middle = (1 << bits) - 1, 1 << (bits - 1)
+    weight = _checked(weight, middle - 1)
     groups = weight.reshape(rows, columns // group_size, group_size)
     if symmetric:
-        zero_points = np.full(groups.shape[:2], MIDDLE_4_BIT_CODE, dtype=np.uint8)
-        scales = np.abs(groups).max(axis=2) / np.float32(7)
+        zero_points = np.full(groups.shape[:2], middle, dtype=np.uint8)
+        scales = np.abs(groups).max(axis=2) / np.float32(middle - 1)
     else:
-        zero_points, scales = _finest(np.maximum(-groups.min(axis=2), 0), np.maximum(groups.max(axis=2), 0))
+        below, above = np.maximum(-groups.min(axis=2), 0), np.maximum(groups.max(axis=2), 0)
+        zero_points, scales = _finest(below, above, largest)
     scales = _usable(scales.astype(np.float32))
-    largest = LARGEST_4_BIT_CODE
     codes = np.clip(np.rint(groups / scales[:, :, None]) + zero_points[:, :, None], 0, largest).astype(np.uint8)
     return GroupQuantized(codes.reshape(rows, columns), scales, zero_points, symmetric)
 
@@ -127,12 +127,11 @@ def packed(codes: np.ndarray) -> np.ndarray:
     return both.astype(np.uint8)
 
 
-def _finest(below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return zero points and scales with which codes 0..15 reach from -below to above, the scale as small as can be.
+def _finest(below: np.ndarray, above: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return zero points and scales with which codes 0..largest reach from -below to above, the finest scales.
 
     Of the two whole numbers around the zero point that would be exact, the nearer one is not always the better one.
     """
-    largest = LARGEST_4_BIT_CODE
     span = np.where(below + above > 0, below + above, 1)
     lower = np.minimum(np.floor(below / span * largest), largest - 1)
 

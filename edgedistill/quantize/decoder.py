@@ -1,30 +1,31 @@
-"""Quantize a decoder: decide every stored number in ggml's types, and measure what that cost before any export."""
+"""Quantize a decoder: decide every stored number, and measure what that cost before any export."""
 
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from edgedistill.decoder_values import DecoderSignals, DecoderStudent, GgmlModel
+from edgedistill import registry
+from edgedistill.decoder_values import DecoderSignals, DecoderStudent, QuantizedDecoder
 from edgedistill.files import sha256_of
-from edgedistill.models import ggml_tensors
 from edgedistill.models.config_json import read_config
 from edgedistill.models.decoder import load_decoder
-from edgedistill.quantize.ggml_stage import ggml_weights, simulated
 from edgedistill.quantize.importance import save_importance
+from edgedistill.quantize.rounded import simulated
 from edgedistill.training.language import before, evaluated, logits_of_row, rows_of
 from edgedistill.values import Corpus
 
+METHODS = "edgedistill.quantize.methods"
 WEIGHTS, IMPORTANCE = "weights.safetensors", "importance.safetensors"
 
 
 def quantize(
     options: Any, *, student: DecoderStudent, corpus: Corpus, signals: DecoderSignals, folder: Path
-) -> GgmlModel:
+) -> QuantizedDecoder:
     """Return the student in the method's types; its numbers lie in `folder`/weights.safetensors.
 
-    What is measured are the rounded weights. llama.cpp rounds activations, too, while it multiplies: what that adds is
-    in the numbers of the benchmark, which runs the file.
+    What is measured are the rounded weights. Runtimes round activations, too, while they multiply: what that adds is in
+    the numbers of the benchmark, which runs the file.
 
     Raises:
         QuantizationError: a weight cannot be stored so, or an extra is not installed.
@@ -32,8 +33,9 @@ def quantize(
     checkpoint = student.path(student.checkpoint)
     model = load_decoder(checkpoint)
     calibration = rows_of(signals, "calibration")
-    tensors, facts, importance = ggml_weights(options, model, read_config(checkpoint), calibration.tokens)
-    ggml_tensors.save(tensors, folder / WEIGHTS)
+    method: Any = registry.load(METHODS, options.method)
+    tensors, facts, importance = method.decide(options, model, read_config(checkpoint), calibration.tokens)
+    method.save(tensors, folder / WEIGHTS)
     if importance is not None:
         save_importance(importance, folder / IMPORTANCE)
     rounded = simulated(model, tensors)
@@ -45,7 +47,7 @@ def quantize(
         teacher=before(signals), student=before(student),
     )  # fmt: skip
     stored = sum(one.stored_bytes for one in facts)
-    return GgmlModel(
+    return QuantizedDecoder(
         method=options.method,
         tensors=facts,
         weights=WEIGHTS,

@@ -1,14 +1,11 @@
-"""A decoder in ggml's types: every stored number decided, and the float model with the rounded weights put back."""
+"""A decoder in ggml's types: every stored number decided."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
-import torch
 
-from edgedistill.decoder_values import GgmlTensorFacts
-from edgedistill.errors import QuantizationError
+from edgedistill.decoder_values import TensorFacts
 from edgedistill.models.checkpoint_names import checkpoint_tensors
 from edgedistill.models.ggml_tensors import GgmlTensor
 from edgedistill.progress import bar
@@ -24,7 +21,7 @@ Importance = Mapping[str, np.ndarray]  # weight name -> (columns,) float32
 
 def ggml_weights(
     options: GgmlOptions, model: Any, checkpoint_config: Mapping[str, Any], calibration_rows: TokenRows
-) -> tuple[dict[str, GgmlTensor], tuple[GgmlTensorFacts, ...], Importance | None]:
+) -> tuple[dict[str, GgmlTensor], tuple[TensorFacts, ...], Importance | None]:
     """Return every tensor as it is stored, what is to be said of each, and the importance matrix that was used.
 
     Args:
@@ -53,28 +50,9 @@ def ggml_weights(
     return stored, tuple(facts), importance
 
 
-def simulated(model: Any, tensors: Mapping[str, GgmlTensor]) -> Any:
-    """Return a copy of the float model whose weights are what the tensors stand for.
-
-    Raises:
-        QuantizationError: the tensors are not those of this model.
-    """
-    rounded = deepcopy(model)
-    places = checkpoint_tensors(rounded)
-    if places.keys() != tensors.keys():
-        odd = sorted(places.keys() ^ tensors.keys())
-        raise QuantizationError(
-            f"{', '.join(odd[:3])}: in the model or among the tensors, but not in both; quantize anew"
-        )
-    with torch.no_grad():
-        for name, place in places.items():
-            place.copy_(torch.from_numpy(tensors[name].floats()))
-    return rounded
-
-
-def _facts(name: str, weight: np.ndarray, choice: Choice, stored: GgmlTensor) -> GgmlTensorFacts:
+def _facts(name: str, weight: np.ndarray, choice: Choice, stored: GgmlTensor) -> TensorFacts:
     lost, size = _norm(stored.floats() - weight), _norm(weight)
-    return GgmlTensorFacts(
+    return TensorFacts(
         name=name,
         shape=stored.shape,
         type=choice.type,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import nn
@@ -14,6 +14,7 @@ from edgedistill.quantize.called import called
 from edgedistill.quantize.decisions import Decision, Float16, Int4, Int8
 from edgedistill.section import Width
 
+Named = TypeVar("Named", bound=str)
 FULL_RANGE, REDUCED_RANGE = 127, 63
 GROUP_SIZES = (32, 16)  # of 4-bit codes; the first that divides the columns
 
@@ -87,7 +88,7 @@ def at_widths(name: str, layer: Any, widths: Iterable[Width], limit: int = FULL_
     return found
 
 
-def named_by(overrides: Mapping[str, Width], name: str) -> Width | None:
+def named_by(overrides: Mapping[str, Named], name: str) -> Named | None:
     """Return the width that the first fitting pattern gives a layer; None where none fits."""
     return next((overrides[pattern] for pattern in overrides if fnmatchcase(name, pattern)), None)
 

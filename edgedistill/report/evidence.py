@@ -134,11 +134,16 @@ def name_of(subject: AnySubject) -> str:
     return f"{scheme_title(subject)} student"
 
 
+def stored_title(method: str) -> str:
+    """Return what a language model's method stores weights as: Q4_K_M, F16, INT4."""
+    return method.removeprefix("gguf_").removeprefix("onnx_").upper()
+
+
 def scheme_title(subject: AnySubject) -> str:
     """Return what an artifact's numbers are: ggml's own words for a language model."""
     scheme = subject.name.partition(".")[2]
     if isinstance(subject, DecoderSubject) and scheme != "float32":
-        return scheme.removeprefix("gguf_").upper()
+        return stored_title(scheme)
     return scheme.replace("_", " ")
 
 

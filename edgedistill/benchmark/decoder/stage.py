@@ -26,7 +26,7 @@ from edgedistill.decoder_values import (
     DecoderFile,
     DecoderSignals,
     DecoderStudent,
-    GgmlModel,
+    QuantizedDecoder,
 )
 from edgedistill.files import size_of
 from edgedistill.models.load import load_tokenizer
@@ -37,12 +37,15 @@ from edgedistill.targets._target import Target
 from edgedistill.training.decoder_quality import flips
 from edgedistill.values import Teacher
 
-LIBRARIES = ("edgedistill", "numpy", "llama-cpp-python", "gguf", "tokenizers", "torch", "transformers")
+LIBRARIES = (
+    "edgedistill", "numpy", "llama-cpp-python", "gguf", "onnxruntime", "onnxruntime-genai", "tokenizers", "torch",
+    "transformers",
+)  # fmt: skip
 
 
 def benchmark(
     options: BenchmarkOptions, *, teacher: Teacher, signals: DecoderSignals, student: DecoderStudent,
-    controls: DecoderControls, quantized: Mapping[str, GgmlModel], artifacts: Mapping[str, DecoderArtifact],
+    controls: DecoderControls, quantized: Mapping[str, QuantizedDecoder], artifacts: Mapping[str, DecoderArtifact],
     folder: Path,
 ) -> DecoderBenchmark:  # fmt: skip
     """Return quality, speed, memory and size of the teacher and of every artifact.
@@ -119,7 +122,8 @@ def _candidate(artifact: DecoderArtifact, file: DecoderFile, name: str, root: Pa
     return Candidate(
         name=name, title=f"{'teacher' if exported else 'student'}, {artifact.format} {file.name}",
         role="teacher_exported" if exported else "artifact", runtime=artifact.runtime, root=root, file=str(file.file),
-        scheme=file.name, sha256=file.sha256, model_bytes=file.size_bytes, shipped_bytes=file.size_bytes + shared_bytes,
+        scheme=file.name, sha256=file.sha256, model_bytes=file.size_bytes,
+        shipped_bytes=file.size_bytes + file.beside_bytes + shared_bytes,
     )  # fmt: skip
 
 

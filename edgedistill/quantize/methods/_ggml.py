@@ -1,11 +1,20 @@
 """What the methods share that store a decoder in ggml's types."""
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from edgedistill.provenance import versions
 from edgedistill.section import MethodOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgedistill.decoder_values import TensorFacts
+    from edgedistill.models.ggml_tensors import GgmlTensor
+    from edgedistill.training.rows import TokenRows
 
 GgmlType = Literal[
     "F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"
@@ -25,6 +34,31 @@ class GgmlOptions(MethodOptions):
         "that fits counts.",
     )
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})
+
+
+def decide(
+    options: GgmlOptions, model: Any, checkpoint_config: Mapping[str, Any], calibration: "TokenRows"
+) -> "tuple[dict[str, GgmlTensor], tuple[TensorFacts, ...], Mapping[str, np.ndarray] | None]":
+    """Return every tensor as it is stored, what is to be said of each, and the importance matrix that was used.
+
+    Args:
+        model: float, in evaluation mode; left as it is.
+        checkpoint_config: its config.json.
+        calibration: read where importance is.
+
+    Raises:
+        QuantizationError: a tensor cannot be stored so, or an extra is not installed.
+    """
+    from edgedistill.quantize.ggml_stage import ggml_weights
+
+    return ggml_weights(options, model, checkpoint_config, calibration)
+
+
+def save(tensors: "Mapping[str, GgmlTensor]", file: Path) -> None:
+    """Write what was decided."""
+    from edgedistill.models import ggml_tensors
+
+    ggml_tensors.save(tensors, file)
 
 
 def needs(options: GgmlOptions) -> dict[str, Any]:

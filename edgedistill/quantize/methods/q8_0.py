@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from edgedistill.quantize.methods import _ggml
 from edgedistill.quantize.methods._ggml import GgmlOptions
 
-needs = _ggml.needs
+decide, needs, save = _ggml.decide, _ggml.needs, _ggml.save
 
 
 class Options(GgmlOptions):

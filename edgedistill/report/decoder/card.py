@@ -15,7 +15,7 @@ from edgedistill.decoder_values import (
     DecoderQuality,
     DecoderSignals,
     DecoderStudent,
-    GgmlModel,
+    QuantizedDecoder,
 )
 from edgedistill.recipe import Recipe
 from edgedistill.report.card import eval_result, front_matter
@@ -39,7 +39,7 @@ def model_card(
     teacher: Teacher,
     signals: DecoderSignals,
     student: DecoderStudent,
-    quantized: Mapping[str, GgmlModel],
+    quantized: Mapping[str, QuantizedDecoder],
     artifact: DecoderArtifact,
     benchmark: DecoderBenchmark,
 ) -> str:
@@ -47,7 +47,9 @@ def model_card(
     task = recipe.task
     context, chat = getattr(task, "max_length"), getattr(task, "conversations")  # noqa: B009 - of this task alone
     shipped = next((file for file in artifact.files if file.name != "float32"), artifact.files[0])
-    fallen = [quantization.fallbacks(model) for model in quantized.values() if fallen_back(model)]
+    held = {file.name for file in artifact.files}
+    kept = {method: model for method, model in quantized.items() if method in held}
+    fallen = [quantization.fallbacks(model) for model in kept.values() if fallen_back(model)]
     card = ModelCard.from_template(
         front_matter(
             recipe, teacher, kind="text-generation", library=artifact.format,
@@ -75,8 +77,7 @@ def model_card(
         fallbacks=[(plain(each.caption), table(each)) for each in fallen],
         parity=table(_parity(artifact)),
         hashes=table(_hashes(corpus, teacher, student, artifact)),
-        shell=loading.shell_lines(shipped, context, conversations=chat).strip(),
-        python=loading.python_lines(shipped, context, conversations=chat).strip(),
+        ways=loading.ways(artifact, shipped, context, conversations=chat),
         shipping=plain(loading.shipping(artifact, shipped)),
     )  # fmt: skip
     return str(card)
@@ -101,7 +102,7 @@ def _results(corpus: Corpus, artifact: DecoderArtifact, benchmark: DecoderBenchm
     return found
 
 
-def _files(artifact: DecoderArtifact, quantized: Mapping[str, GgmlModel]) -> Table:
+def _files(artifact: DecoderArtifact, quantized: Mapping[str, QuantizedDecoder]) -> Table:
     rows = [
         row(
             str(file.file),
@@ -116,7 +117,7 @@ def _files(artifact: DecoderArtifact, quantized: Mapping[str, GgmlModel]) -> Tab
     return Table("Files", ("File", "Stored as", "Size", "Bits per weight", "Importance matrix"), (*rows, beside))
 
 
-def _weighed(file: DecoderFile, quantized: Mapping[str, GgmlModel]) -> str:
+def _weighed(file: DecoderFile, quantized: Mapping[str, QuantizedDecoder]) -> str:
     model = quantized.get(file.name)
     if model is None or model.importance is None:
         return "none"

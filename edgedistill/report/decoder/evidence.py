@@ -12,8 +12,8 @@ from edgedistill.decoder_values import (
     DecoderSignals,
     DecoderStart,
     DecoderStudent,
-    GgmlModel,
-    GgmlTensorFacts,
+    QuantizedDecoder,
+    TensorFacts,
 )
 from edgedistill.recipe import Recipe
 from edgedistill.report.units import lost
@@ -34,7 +34,7 @@ class DecoderEvidence:
     signals: DecoderSignals
     student: DecoderStudent
     controls: DecoderControls
-    quantized: Mapping[str, GgmlModel]
+    quantized: Mapping[str, QuantizedDecoder]
     artifacts: Mapping[str, DecoderArtifact]
     benchmark: DecoderBenchmark
     start: DecoderStart | None = None  # what the student started from beside its teacher
@@ -62,7 +62,7 @@ class DecoderEvidence:
         ]
 
 
-def fallen_back(model: GgmlModel) -> list[GgmlTensorFacts]:
+def fallen_back(model: QuantizedDecoder) -> list[TensorFacts]:
     """Return the tensors that are not stored in the type that the scheme has for them."""
     return [tensor for tensor in model.tensors if tensor.type != tensor.wanted]
 

@@ -1,10 +1,10 @@
-"""Tables of how a language model is stored in ggml's types, and of what that costs before and after export."""
+"""Tables of how a language model is stored in its runtime's types, and of what that costs before and after export."""
 
 from collections import defaultdict
 from collections.abc import Mapping
 from math import prod
 
-from edgedistill.decoder_values import DecoderQuality, GgmlModel, GgmlTensorFacts
+from edgedistill.decoder_values import DecoderQuality, QuantizedDecoder, TensorFacts
 from edgedistill.report.decoder.evidence import DecoderEvidence, fallen_back
 from edgedistill.report.evidence import find
 from edgedistill.report.page import Cell, Table, missing, row
@@ -22,7 +22,9 @@ def methods(evidence: DecoderEvidence) -> Table:
     for method, model in evidence.quantized.items():
         before = _from_student(model.evaluation.quality)
         fallen = f"{count(len(fallen_back(model)))} of {count(len(model.tensors))} tensors"
-        for name in evidence.artifacts:
+        for name, artifact in evidence.artifacts.items():
+            if not any(file.name == method for file in artifact.files):
+                continue
             subject = find(evidence.benchmark, f"{name}.{method}")
             after = _from_student({} if subject is None else subject.quality)
             rows.append(
@@ -41,15 +43,15 @@ def _from_student(quality: Mapping[str, DecoderQuality]) -> tuple[Cell, Cell]:
     return Cell(nats(on_test.kl_student.value), p99), none if agreement is None else metric_cell(agreement)
 
 
-def _importance(model: GgmlModel) -> Cell:
+def _importance(model: QuantizedDecoder) -> Cell:
     if model.importance is None:
         return Cell("none")
     return Cell("mean squares of each weight's inputs", f"over {count(model.importance_positions)} calibration tokens")
 
 
-def types(model: GgmlModel) -> Table:
-    """How the weights of one method are stored, by ggml's types."""
-    groups: dict[str, list[GgmlTensorFacts]] = defaultdict(list)
+def types(model: QuantizedDecoder) -> Table:
+    """How the weights of one method are stored, by types."""
+    groups: dict[str, list[TensorFacts]] = defaultdict(list)
     for tensor in model.tensors:
         groups[tensor.type].append(tensor)
     rows = []
@@ -64,13 +66,13 @@ def types(model: GgmlModel) -> Table:
     return Table(f"{model.method}: how the weights are stored", columns, tuple(rows))
 
 
-def _error(tensor: GgmlTensorFacts, detail: str = "") -> Cell:
+def _error(tensor: TensorFacts, detail: str = "") -> Cell:
     if tensor.relative_error == 0:
         return missing("nothing is rounded")
     return Cell(percent(tensor.relative_error), detail)
 
 
-def fallbacks(model: GgmlModel) -> Table:
+def fallbacks(model: QuantizedDecoder) -> Table:
     """Every tensor that is not stored in the type that the scheme has for it, by name, with the reason."""
     columns = ("Tensor", "Shape", "Wanted", "Stored as", "Because")
     rows = tuple(
@@ -79,7 +81,7 @@ def fallbacks(model: GgmlModel) -> Table:
     return Table(f"{model.method}: stored otherwise than the scheme has it", columns, rows)
 
 
-def tensors(model: GgmlModel) -> Table:
+def tensors(model: QuantizedDecoder) -> Table:
     """Every tensor of one method."""
     columns = ("Tensor", "Shape", "Type", "Stored", "Relative error")
     rows = tuple(
@@ -89,5 +91,5 @@ def tensors(model: GgmlModel) -> Table:
     return Table(f"{model.method}: all {len(model.tensors)} tensors", columns, rows, folded=True)
 
 
-def _shape(tensor: GgmlTensorFacts) -> str:
+def _shape(tensor: TensorFacts) -> str:
     return " × ".join(map(str, tensor.shape)) or "scalar"

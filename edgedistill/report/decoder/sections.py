@@ -99,9 +99,9 @@ def _quantization(evidence: DecoderEvidence) -> Section:
         blocks += [quantization.tensors(model)]
     whole = [method for method, model in evidence.quantized.items() if not fallen_back(model)]
     lead = (
-        "Every stored number is decided here, in ggml's types; export only lays them out. Weights alone: the rounded "
-        "weights in PyTorch, activations as they are. As deployed: the file in its runtime, which rounds activations, "
-        "too, while it multiplies."
+        "Every stored number is decided here, in its runtime's types; export only lays them out. Weights alone: the "
+        "rounded weights in PyTorch, activations as they are. As deployed: the file in its runtime, which rounds "
+        "activations, too, while it multiplies."
     )
     lead += f" In {listed(whole)} every tensor is stored as the scheme has it." if whole else ""
     folders = (*(model.folder.name for model in evidence.quantized.values()), evidence.benchmark.folder.name)
@@ -232,14 +232,11 @@ def _loading(evidence: DecoderEvidence, recommended: str | None) -> Iterator[Sec
         if subject is None or name != subject.name:
             continue
         lead = (
-            f"In the artifact's folder ({artifact.root}), with llama.cpp or llama-cpp-python alone. "
+            f"In the artifact's folder ({artifact.root}), with stock programs alone. "
             f"{loading.shipping(artifact, file)} Quality was measured on rows of at most {count(context)} tokens."
         )
-        lines = (
-            loading.shell_lines(file, context, conversations=chat),
-            loading.python_lines(file, context, conversations=chat),
-        )
-        yield Section("loading", "Load it", lead, (), tuple(Code(one) for one in lines), (artifact.folder.name,))
+        ways = loading.ways(artifact, file, context, conversations=chat)
+        yield Section("loading", "Load it", lead, (), tuple(Code(one.text) for one in ways), (artifact.folder.name,))
 
 
 def _drawn(*found: Chart | None) -> tuple[Chart, ...]:

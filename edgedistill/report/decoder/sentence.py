@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from edgedistill.decoder_results import DecoderBenchmark, DecoderSubject
 from edgedistill.decoder_values import DecoderEvaluation, DecoderQuality
 from edgedistill.report.decoder.evidence import DecoderEvidence, fallen_back, gains
-from edgedistill.report.evidence import exported_teacher, find, name_of, reference, way_to
+from edgedistill.report.evidence import find, name_of, reference, way_to
 from edgedistill.report.sentence import (
     Summary,
     Unit,
@@ -63,12 +63,18 @@ def summarise(evidence: DecoderEvidence, lines: Sequence[BudgetLine], recommende
     )
 
 
-def smaller(benchmark: DecoderBenchmark, subject: DecoderSubject, words: str = " than the teacher in GGUF") -> str:
+def smaller(benchmark: DecoderBenchmark, subject: DecoderSubject, words: str = " than the teacher in") -> str:
     """Return how much smaller the file is than the teacher's in the same format; empty where there is none."""
-    exported = exported_teacher(benchmark)
+    exported = find(benchmark, f"teacher.{subject.name.partition('.')[0]}")
     if exported is None:
         return ""
-    return compared(exported.model_bytes / subject.model_bytes, "smaller", "larger") + words
+    return f"{compared(exported.model_bytes / subject.model_bytes, 'smaller', 'larger')}{words} {format_title(subject)}"
+
+
+def format_title(subject: DecoderSubject) -> str:
+    """Return a format as a sentence calls it."""
+    name = subject.name.partition(".")[0]
+    return {"gguf": "GGUF", "onnx_genai": "ONNX"}.get(name, name)
 
 
 def _headline(benchmark: DecoderBenchmark, subject: DecoderSubject) -> str:
@@ -121,15 +127,15 @@ def apart(quality: DecoderQuality, whose: str) -> str:
 
 def _speed(benchmark: DecoderBenchmark, subject: DecoderSubject) -> str:
     decode, prefill, exported = subject.decode, subject.prefill, subject.speedup_exported
-    over_gguf = {name: "" for name in ("decode", "prefill")}
+    alike = {name: "" for name in ("decode", "prefill")}
     if exported is not None:
-        over_gguf = {name: f", {ranged(getattr(exported, name))} than in GGUF" for name in over_gguf}
+        alike = {name: f", {ranged(getattr(exported, name))} than in {format_title(subject)}" for name in alike}
     than = "than the teacher in PyTorch"
     return (
         f"Decoding after {count(decode.depth)} tokens: {per_second(decode.tokens_per_s)}, "
-        f"{ranged(subject.speedup.decode)} {than}{over_gguf['decode']}. "
+        f"{ranged(subject.speedup.decode)} {than}{alike['decode']}. "
         f"Prefill of {count(prefill.tokens)} tokens: {per_second(prefill.tokens_per_s)}, "
-        f"{ranged(subject.speedup.prefill)} {than}{over_gguf['prefill']}. "
+        f"{ranged(subject.speedup.prefill)} {than}{alike['prefill']}. "
         f"First token after {duration(subject.ttft.p50_s)}, {ranged(subject.speedup.ttft)} {than}."
         f"{_no_gain(benchmark, subject)}"
     )

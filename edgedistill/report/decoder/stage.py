@@ -15,7 +15,7 @@ from edgedistill.decoder_values import (
     DecoderSignals,
     DecoderStart,
     DecoderStudent,
-    GgmlModel,
+    QuantizedDecoder,
 )
 from edgedistill.recipe import Recipe
 from edgedistill.report.budget import judge, recommend
@@ -36,7 +36,7 @@ def report(
     signals: DecoderSignals,
     student: DecoderStudent,
     controls: DecoderControls,
-    quantized: Mapping[str, GgmlModel],
+    quantized: Mapping[str, QuantizedDecoder],
     artifacts: Mapping[str, DecoderArtifact],
     benchmark: DecoderBenchmark,
     start: DecoderStart | None = None,

@@ -7,7 +7,7 @@ from edgedistill.decoder_values import DecoderEvaluation, DecoderQuality
 from edgedistill.report.decoder import exact
 from edgedistill.report.decoder.evidence import METRIC, DecoderEvidence
 from edgedistill.report.decoder.sentence import smaller
-from edgedistill.report.evidence import control_name, find, name_of, reference, split_title
+from edgedistill.report.evidence import control_name, find, name_of, reference, split_title, stored_title
 from edgedistill.report.page import Cell, Row, Table, missing, row
 from edgedistill.report.tables import emulated, memory_tone, metric_cell, percentile, speed_cell, timing_tone, title_of
 from edgedistill.report.units import (
@@ -72,7 +72,7 @@ def _result(evidence: DecoderEvidence, subject: DecoderSubject, emphasised: bool
 
 def _smaller(benchmark: DecoderBenchmark, subject: DecoderSubject) -> str:
     said = compared(reference(benchmark).model_bytes / subject.model_bytes, "smaller", "larger")
-    beside = smaller(benchmark, subject, " than its GGUF") if subject.role == "artifact" else ""
+    beside = smaller(benchmark, subject, " than its") if subject.role == "artifact" else ""
     return f"{said}; {beside}" if beside else said
 
 
@@ -175,7 +175,7 @@ def _on_the_way(evidence: DecoderEvidence) -> Iterator[tuple[str, DecoderQuality
     benchmark = evidence.benchmark
     models = [("teacher", reference(benchmark).quality), ("float student, PyTorch", benchmark.student_quality)]
     models += [
-        (f"{method.removeprefix('gguf_').upper()}, weights alone, PyTorch", quality)
+        (f"{stored_title(method)}, weights alone, PyTorch", quality)
         for method, quality in benchmark.simulated_quality.items()
     ]
     models += [

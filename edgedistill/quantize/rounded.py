@@ -1,0 +1,37 @@
+"""The float decoder with the rounded weights put back: running it is the simulation."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from edgedistill.errors import QuantizationError
+from edgedistill.models.checkpoint_names import checkpoint_tensors
+
+
+class StoredTensor(Protocol):
+    """A tensor as a file holds it."""
+
+    def floats(self) -> np.ndarray:
+        """Return the numbers that it stands for, float32."""
+
+
+def simulated(model: Any, tensors: Mapping[str, StoredTensor]) -> Any:
+    """Return a copy of the float model whose weights are what the tensors stand for.
+
+    Raises:
+        QuantizationError: the tensors are not those of this model.
+    """
+    rounded = deepcopy(model)
+    places = checkpoint_tensors(rounded)
+    if places.keys() != tensors.keys():
+        odd = sorted(places.keys() ^ tensors.keys())
+        raise QuantizationError(
+            f"{', '.join(odd[:3])}: in the model or among the tensors, but not in both; quantize anew"
+        )
+    with torch.no_grad():
+        for name, place in places.items():
+            place.copy_(torch.from_numpy(tensors[name].floats()))
+    return rounded
