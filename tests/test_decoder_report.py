@@ -304,15 +304,26 @@ def test_the_hub_can_read_the_front_matter() -> None:
 
 @pytest.mark.parametrize("conversations", [False, True])
 def test_the_lines_fit_what_the_model_was_taught(conversations: bool) -> None:
-    file = evidence().artifacts["gguf"].files[1]
-    shell = loading.shell_lines(file, 256, conversations=conversations)
-    python = loading.python_lines(file, 256, conversations=conversations)
+    artifact = evidence().artifacts["gguf"]
+    file = artifact.files[1]
+    shell, python = (one.text for one in loading.ways(artifact, file, 256, conversations=conversations))
     compile(python, "lines", "exec")
     assert ("llama-cli" in shell) == ("create_chat_completion" in python) == conversations
     assert all(str(file.file) in lines and "256" in lines for lines in (shell, python))
     card = card_of(evidence(conversations=conversations))
     assert shell.strip() in card
     assert ("chat template" in card.partition("## Quality")[0]) == conversations
+
+
+@pytest.mark.parametrize("conversations", [False, True])
+def test_an_onnx_folder_is_loaded_with_onnxruntime_genai(conversations: bool) -> None:
+    artifact = evidence().artifacts["gguf"].model_copy(update={"format": "onnx_genai"})
+    (way,) = loading.ways(artifact, artifact.files[1], 256, conversations=conversations)
+    compile(way.text, "lines", "exec")
+    assert "onnxruntime-genai" in way.title
+    assert "max_length=256" in way.text
+    assert ("apply_chat_template" in way.text) == conversations
+    assert "one folder per method" in loading.shipping(artifact, artifact.files[1])
 
 
 def test_the_terminal_shows_the_same_numbers(tmp_path: Path) -> None:

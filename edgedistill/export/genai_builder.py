@@ -16,6 +16,7 @@ from pathlib import Path
 from edgedistill.errors import StageError
 from edgedistill.export.genai_tokenizer import spelled_out
 
+BUILDER = "onnxruntime_genai.models.builder"
 MODEL, DATA, SETTINGS = "model.onnx", "model.onnx.data", "genai_config.json"
 OF_THIS_MACHINE = ("is_local", "local_files_only")  # how it was loaded here; transformers writes that down, too
 QUIET = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
@@ -33,7 +34,7 @@ def build(checkpoint: Path, folder: Path) -> Path:
     """
     with tempfile.TemporaryDirectory() as cache:
         command = [
-            sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(checkpoint.absolute()),
+            sys.executable, "-m", BUILDER, "-i", str(checkpoint.absolute()),
             "-o", str(folder.absolute()), "-p", "fp32", "-e", "cpu", "-c", cache, "--extra_options", "hf_token=false",
         ]  # fmt: skip
         ended = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **QUIET})

@@ -1,4 +1,4 @@
-"""What every quantization method of decoders must keep, however many are added."""
+"""What every quantization method must keep that stores language models in ggml's types, however many are added."""
 
 import json
 from types import SimpleNamespace
@@ -11,12 +11,12 @@ from tiny_ggml import config_of, shapes_of
 from edgedistill import registry
 from edgedistill.quantize.ggml_encoder import TYPES
 from edgedistill.quantize.ggml_mixtures import SCHEMES, block_of, decide
-from edgedistill.quantize.methods._ggml import GgmlType
+from edgedistill.quantize.methods._ggml import GgmlOptions, GgmlType
 
 METHODS = "edgedistill.quantize.methods"
 FORMATS = "edgedistill.export.formats"
 TASK = "text_generation"
-SERVING = [name for name in registry.names(METHODS) if TASK in registry.load(METHODS, name).Options.TASKS]
+SERVING = [name for name in registry.names(METHODS) if issubclass(registry.load(METHODS, name).Options, GgmlOptions)]
 COLUMNS = (256, 288, 48)  # whole blocks of 256, of 32, of neither
 
 
