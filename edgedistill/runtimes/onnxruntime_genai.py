@@ -105,12 +105,19 @@ class GenaiModel:
         return True
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the ids of a conversation, put together by the folder's own template."""
+        """Return the ids of a conversation, put together by the folder's own template.
+
+        Raises:
+            ModelError: there is no template.
+            ValueError: it does not take these messages.
+        """
         if not (self._folder / "chat_template.jinja").is_file():
             raise ModelError("this folder has no chat template (chat_template.jinja); give it a plain prompt")
-        said = self._tokenizer.apply_chat_template(
-            json.dumps([dict(message) for message in messages], ensure_ascii=False), add_generation_prompt=True
-        )
+        given = json.dumps([dict(message) for message in messages], ensure_ascii=False)
+        try:
+            said = self._tokenizer.apply_chat_template(given, add_generation_prompt=True)
+        except Exception as error:  # the bindings throw whatever their library does
+            raise ValueError(str(error)) from error
         return self.encode(said, special=True)
 
     def kv_cache_bytes(self, tokens: int) -> int:
