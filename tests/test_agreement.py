@@ -13,6 +13,8 @@ from edgedistill.recipe import Recipe
 from edgedistill.recipe_sections import AugmentOptions, SearchOptions
 from edgedistill.section import FormatOptions, LossOptions, MethodOptions, StudentOptions, TaskOptions, TeacherOptions
 
+OF_DECODERS = "gguf_f16, iq4_nl, onnx_int4, onnx_int8, q2_k, q3_k_m, q4_0, q4_k_m, q5_k_m, q6_k, q8_0"
+
 
 @pytest.fixture(scope="module")
 def sections() -> dict[str, Any]:
@@ -121,7 +123,7 @@ def test_a_method_serves_the_task(sections: dict[str, Any]) -> None:
     quantize = tuple(module.Options(method=name) for name, module in methods.items())
     for task, place, wrong, others in (
         (sections["task"], 1, "q4_k_m", "dynamic_int8, dynamic_uint8, float16, int4_groupwise, mixed, static_int8"),
-        (Talking(), 0, "dynamic_int8", "gguf_f16, iq4_nl, q2_k, q3_k_m, q4_0, q4_k_m, q5_k_m, q6_k, q8_0"),
+        (Talking(), 0, "dynamic_int8", OF_DECODERS),
     ):
         said = f"'{wrong}' does not serve '{task.kind}'; choose one of: {others}"
         assert problems_between({"quantize": quantize, "task": task}) == [(f"quantize[{place}].method", said)]

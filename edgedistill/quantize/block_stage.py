@@ -12,28 +12,38 @@ from edgedistill.models.block_tensors import FLOAT, BlockTensor
 from edgedistill.models.checkpoint_names import checkpoint_tensors, wrapped
 from edgedistill.progress import bar
 from edgedistill.quantize.affine import packed, quantize_groups
+from edgedistill.quantize.fitted import fitted_groups
+from edgedistill.quantize.importance import importance_of
 from edgedistill.quantize.methods._blocks import BlockOptions, BlockWidth
 from edgedistill.quantize.widths import named_by, naming
+from edgedistill.training.rows import TokenRows
 
+Importance = Mapping[str, np.ndarray]  # weight name -> (columns,) float32
 GROUP_SIZES = (256, 128, 64, 32, 16)  # that onnxruntime's operators take
 
 
-def block_weights(options: BlockOptions, model: Any) -> tuple[dict[str, BlockTensor], tuple[TensorFacts, ...]]:
-    """Return every tensor as it is stored, and what is to be said of each.
+def block_weights(
+    options: BlockOptions, model: Any, calibration_rows: TokenRows
+) -> tuple[dict[str, BlockTensor], tuple[TensorFacts, ...], Importance | None]:
+    """Return every tensor as it is stored, what is to be said of each, and the importance matrix that was used.
 
     Matrices of linear layers and token tables become codes, the head with them; all else stays float32. Where the
     columns of a matrix do not divide into the blocks that were asked for, it gets the largest ones that they divide
-    into, and the reason is kept.
+    into, and the reason is kept. A token table is looked up, all of its columns alike: it has no importance, not even
+    where it is the head too.
 
     Args:
         options: of a method whose models are stored in blocks.
-        model: float, in evaluation mode; left as it is.
+        model: float, called with ids and mask, in evaluation mode; left as it is.
+        calibration_rows: read where importance is asked for.
 
     Raises:
-        QuantizationError: a pattern fits no matrix, no block divides a matrix's columns, or a weight is not finite.
+        QuantizationError: calibration finds no rows, a pattern fits no matrix, no block divides a matrix's columns, or
+            a weight is not finite.
     """
     matrices, tensors = _matrices(model), checkpoint_tensors(model)
     _check_patterns(options.overrides, matrices)
+    importance = importance_of(model, calibration_rows) if options.importance else None
     stored, facts = {}, []
     with bar(f"encoding {options.method}", len(tensors), "tensors") as advance:
         for name, tensor in tensors.items():
@@ -44,12 +54,12 @@ def block_weights(options: BlockOptions, model: Any) -> tuple[dict[str, BlockTen
                 if width == "float32":
                     stored[name] = BlockTensor(FLOAT, weight.shape, np.array(weight, dtype=np.float32))
                 else:
-                    stored[name] = _in_blocks(weight, width, options.group_size, symmetric=options.symmetric)
+                    stored[name] = _in_blocks(weight, width, options, (importance or {}).get(name))
             if stored[name].type != wanted:
                 reason = f"{weight.shape[1]} columns do not divide into blocks of {options.group_size}"
             facts.append(_facts(name, weight, stored[name], wanted, reason))
             advance(1)
-    return stored, tuple(facts)
+    return stored, tuple(facts), importance
 
 
 def _matrices(model: Any) -> frozenset[str]:
@@ -69,9 +79,15 @@ def _type(width: BlockWidth, group_size: int) -> str:
     return FLOAT if width == "float32" else f"{width.upper()}_{group_size}"
 
 
-def _in_blocks(weight: np.ndarray, width: BlockWidth, group_size: int, *, symmetric: bool) -> BlockTensor:
-    size = next((size for size in GROUP_SIZES if size <= group_size and weight.shape[1] % size == 0), group_size)
-    groups = quantize_groups(weight, size, symmetric=symmetric, bits=int(width.removeprefix("int")))
+def _in_blocks(
+    weight: np.ndarray, width: BlockWidth, options: BlockOptions, importance: np.ndarray | None
+) -> BlockTensor:
+    fitting = (size for size in GROUP_SIZES if size <= options.group_size and weight.shape[1] % size == 0)
+    size, bits, symmetric = next(fitting, options.group_size), int(width.removeprefix("int")), options.symmetric
+    if importance is None:
+        groups = quantize_groups(weight, size, symmetric=symmetric, bits=bits)
+    else:
+        groups = fitted_groups(weight, size, importance, symmetric=symmetric, bits=bits)
     codes, zero_points = groups.codes, groups.zero_points
     if width == "int4":
         codes, zero_points = packed(codes), packed(zero_points)

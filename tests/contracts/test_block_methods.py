@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
-from tiny_ggml import TinyDecoder
+from tiny_ggml import TinyDecoder, some_rows
 
 from edgedistill import registry
 from edgedistill.models.block_tensors import BITS
@@ -35,8 +35,8 @@ def faults(name: str, module: Any) -> list[str]:
     options = module.Options(method=words[0])
     if json.loads(json.dumps(module.needs(options))) != module.needs(options):
         found.append("what the result depends on is plain data")
-    tensors, facts, importance = module.decide(options, TinyDecoder(64).eval(), {}, None)
-    if {one.name for one in facts} != tensors.keys() or importance is not None:
+    tensors, facts, importance = module.decide(options, TinyDecoder(64).eval(), {}, some_rows())
+    if {one.name for one in facts} != tensors.keys() or not importance:
         found.append("every tensor is decided and described")
     if not all(one.type == f"{options.WIDTH.upper()}_{options.group_size}" for one in facts if len(one.shape) == 2):
         found.append("every matrix has the width and the blocks that the method is named for")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from decoder_runtimes import CACHED, MADE, NEEDS
 from tiny_decoders import (
     ARCHITECTURES,
     MAX_TOKENS,
@@ -27,7 +28,6 @@ from edgedistill.runtimes._decoder import LoadedDecoder, Rewinding, TextStream
 
 RUNTIMES = "edgedistill.runtimes"
 DECODERS = tuple(name for name in registry.names(RUNTIMES) if "decoder" in registry.load(RUNTIMES, name).SERVES)
-NEEDS = {"llama_cpp": "llama_cpp", "onnxruntime_genai": "onnxruntime_genai"}  # a runtime that another package brings
 CONTEXT_TOKENS = 96
 ODD_TEXTS = [
     "",
@@ -43,24 +43,6 @@ ODD_TEXTS = [
     "\ud800",
 ]
 MESSAGES = [{"role": "user", "content": "The cat sees the moon."}, {"role": "assistant", "content": "Yes 2 times."}]
-
-
-def _gguf(root: Path) -> str:
-    return str(write_gguf(root, root / "model.gguf").relative_to(root))
-
-
-def _genai(root: Path) -> str:
-    from edgedistill.export.genai_builder import build
-
-    return str(build(root, root / "genai").relative_to(root))
-
-
-MADE: dict[str, Callable[[Path], str]] = {
-    "llama_cpp": _gguf,
-    "onnxruntime_genai": _genai,
-    "pytorch_decoder": lambda root: "",
-}
-"""How to write a runtime's file beside a tiny checkpoint; returns its name."""
 
 
 @pytest.fixture(scope="module")
@@ -290,33 +272,6 @@ def test_what_is_no_model_is_an_error(loaded: tuple[ModuleType, str], tmp_path: 
 def test_every_decoder_runs_with_as_many_threads_as_asked(loaded: tuple[ModuleType, str], checkpoint: Path) -> None:
     for asked in (3, 2, 1):
         assert loaded[0].load(checkpoint, loaded[1], threads=asked, context_tokens=8).threads == asked
-
-
-def _state_bytes(decoder: Any) -> int:
-    """Return what llama.cpp needs to keep a row's cache elsewhere."""
-    return int(decoder._lib.llama_state_seq_get_size(decoder._context, 0))
-
-
-def _tensor_bytes(decoder: Any) -> int:
-    return sum(part.nbytes for layer in decoder._cache.layers for part in (layer.keys, layer.values))
-
-
-def _filled_bytes(decoder: Any) -> int:
-    """Return the share of the allocated cache that is filled."""
-    whole = sum(
-        decoder._generator.get_output(f"present.{layer}.{part}").nbytes
-        for layer in range(decoder._shape["num_hidden_layers"])
-        for part in ("key", "value")
-    )
-    return int(whole * decoder._generator.token_count() // decoder.context_tokens)
-
-
-CACHED: dict[str, Callable[[Any], int]] = {
-    "llama_cpp": _state_bytes,
-    "onnxruntime_genai": _filled_bytes,
-    "pytorch_decoder": _tensor_bytes,
-}
-"""How to tell what a runtime's cache takes, as its library itself says it."""
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -9,6 +9,8 @@ from pydantic import Field
 from edgedistill.section import MethodOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgedistill.decoder_values import TensorFacts
     from edgedistill.models.block_tensors import BlockTensor
     from edgedistill.training.rows import TokenRows
@@ -25,6 +27,11 @@ class BlockOptions(MethodOptions):
         description="Columns that share a scale; fewer are more exact, and each scale takes 4 bytes. A matrix whose "
         "columns do not divide gets the largest that they divide into, and the report names it.",
     )
+    importance: bool = Field(
+        True,
+        description="Search for the scales of linear layers by the mean square of each column's inputs, over the "
+        "calibration split; a range may then leave out the farthest weights. Else each range holds all of its weights.",
+    )
     symmetric: bool = Field(False, description="Codes around a fixed zero point; else each block has its own.")
     overrides: dict[str, BlockWidth] = Field(
         {},
@@ -38,20 +45,20 @@ class BlockOptions(MethodOptions):
 
 def decide(
     options: BlockOptions, model: Any, checkpoint_config: Mapping[str, Any], calibration: "TokenRows"
-) -> "tuple[dict[str, BlockTensor], tuple[TensorFacts, ...], None]":
-    """Return every tensor as it is stored, and what is to be said of each; no importance is used.
+) -> "tuple[dict[str, BlockTensor], tuple[TensorFacts, ...], Mapping[str, np.ndarray] | None]":
+    """Return every tensor as it is stored, what is to be said of each, and the importance matrix that was used.
 
     Args:
         model: float, in evaluation mode; left as it is.
         checkpoint_config: not read.
-        calibration: not read.
+        calibration: read where importance is.
 
     Raises:
         QuantizationError: a tensor cannot be stored so.
     """
     from edgedistill.quantize.block_stage import block_weights
 
-    return (*block_weights(options, model), None)
+    return block_weights(options, model, calibration)
 
 
 def save(tensors: "Mapping[str, BlockTensor]", file: Path) -> None:
