@@ -19,6 +19,7 @@ FORMATS, METHODS, RUNTIMES = "edgedistill.export.formats", "edgedistill.quantize
 TASK = "text_generation"
 OF_DECODERS = [name for name in registry.names(FORMATS) if TASK in registry.load(FORMATS, name).Options.TASKS]
 PARAMETERS = {
+    "refuses": ["config"],
     "start": ["checkpoint", "working"],
     "load": ["file"],
     "floats": ["checkpoint", "name"],
@@ -56,6 +57,8 @@ def faults(name: str, module: Any) -> list[str]:
         found.append("the docstring says where the format is described")
     if any(list(inspect.signature(getattr(module, key)).parameters) != wanted for key, wanted in PARAMETERS.items()):
         found.append("its functions are called as those of every other format")
+    if module.refuses({"model_type": "abacus"}) == []:
+        found.append("what it cannot lay out is known before it is trained")
     return [*found, *_faults_of_places(module)]
 
 
@@ -116,6 +119,7 @@ class OfNoExtra(sound().Options):
         {"RUNTIME": "onnxruntime"},
         {"__doc__": "A folder."},
         {"load": lambda path: {}},
+        {"refuses": lambda config: []},
         {"place": lambda root, described: root / "model"},
         {"place": lambda root, described: root.parent / described.method},
         {"model_files": lambda place: [place.parent / "model.onnx"]},

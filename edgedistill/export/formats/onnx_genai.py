@@ -9,7 +9,7 @@ Source: https://onnxruntime.ai/docs/genai/reference/config.html
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RUNTIME = "onnxruntime_genai"
 TEACHER = FLOAT_STUDENT  # in what the teacher is laid out, to compare with
+KNOWN = ("llama", "mistral", "qwen2", "qwen3")  # whose tensors `export/genai_names.py` finds in the builder's graph
 EXACT_LEVEL = 1  # of MatMulNBits: activations stay float32
 
 
@@ -42,6 +43,12 @@ class Options(FormatOptions):
     EXTRA: ClassVar[str] = "genai"
     IMPORTS: ClassVar[tuple[str, ...]] = ("onnxruntime_genai",)
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})
+
+
+def refuses(config: Mapping[str, Any]) -> list[str]:
+    """Return why a model with this config.json cannot be laid out; known before it is trained. Empty if it can."""
+    kind = str(config.get("model_type"))
+    return [] if kind in KNOWN else [f"its matrices are known of {', '.join(KNOWN)}, and this is a {kind!r}"]
 
 
 def start(checkpoint: Path, working: Path) -> Path:
