@@ -57,9 +57,11 @@ def faults(name: str, module: Any) -> list[str]:
         found.append("the docstring says where the format is described")
     if any(list(inspect.signature(getattr(module, key)).parameters) != wanted for key, wanted in PARAMETERS.items()):
         found.append("its functions are called as those of every other format")
-    if module.refuses({"model_type": "abacus"}) == []:
-        found.append("what it cannot lay out is known before it is trained")
-    return [*found, *_faults_of_places(module)]
+    return [*found, *_faults_of_refusals(module), *_faults_of_places(module)]
+
+
+def _faults_of_refusals(module: Any) -> list[str]:
+    return [] if module.refuses({"model_type": "abacus"}) else ["what it cannot lay out is known before it is trained"]
 
 
 def _faults_of_places(module: Any) -> list[str]:
