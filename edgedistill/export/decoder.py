@@ -15,7 +15,7 @@ from edgedistill.decoder_values import (
     GgmlModel,
 )
 from edgedistill.errors import StageError
-from edgedistill.export.decoder_parity import prove
+from edgedistill.export.decoder_parity import Asked, prove
 from edgedistill.export.gguf_file import differences, write_gguf
 from edgedistill.export.gguf_metadata import About, file_name
 from edgedistill.export.notice import write_notice
@@ -26,6 +26,8 @@ from edgedistill.models.decoder import load_decoder
 from edgedistill.models.ggml_tensors import GgmlTensor
 from edgedistill.progress import bar
 from edgedistill.section import FormatOptions
+from edgedistill.training.folding import in_whole_ids
+from edgedistill.training.language import folding_of, rows_of
 from edgedistill.values import Teacher
 
 FORMATS = "edgedistill.export.formats"
@@ -62,20 +64,29 @@ def export(
     }
     trained_on = {"trained_on": "conversations" if task.conversations else "documents"}  # how `predict` is to ask it
     of_student = facts | trained_on | _begun(start)
-    made = _Writer(name, version, task, signals, layout.RUNTIME)
+    made = _Writer(name, version, task, layout.RUNTIME)
+    asked, folding = Asked(rows_of(signals, "validation"), signals.vocabulary), folding_of(signals)
     trained, taught_by = student.path(student.checkpoint), teacher.path(teacher.checkpoint)
     with bar(f"exporting to {options.format}", len(quantized) + 2, "files") as advance:
         whole = _floats(trained, "F32")
-        files = [made.file(root, trained, whole, student.parameters, "float32", "F32", licence, of_student, None)]
+        files = [
+            made.file(root, trained, whole, student.parameters, "float32", "F32", licence, of_student, None, asked)
+        ]
         advance(1)
         for method, model in quantized.items():
             own = of_student | {"quantized_sha256": model.weights_sha256, "method": method}
             tensors = ggml_tensors.load(model.path(model.weights))
             encoding = method.removeprefix("gguf_").upper()  # llama.cpp has the same words
-            files.append(made.file(root, trained, tensors, student.parameters, method, encoding, licence, own, model))
+            files.append(
+                made.file(root, trained, tensors, student.parameters, method, encoding, licence, own, model, asked)
+            )
             advance(1)
+        if folding is not None:
+            asked = Asked(in_whole_ids(asked.rows, folding), folding.whole)
         halves = _floats(taught_by, "F16")
-        compared = made.file(apart, taught_by, halves, teacher.parameters, "f16", "F16", teacher.licence, facts, None)
+        compared = made.file(
+            apart, taught_by, halves, teacher.parameters, "f16", "F16", teacher.licence, facts, None, asked
+        )
         advance(1)
     shared = {file.relative_to(root).as_posix(): sha256_of(file) for file in files_in(root) if file.suffix != ".gguf"}
     return DecoderArtifact(
@@ -101,13 +112,12 @@ def _begun(start: DecoderStart | None) -> dict[str, str]:
 class _Writer:
     """Writes one file after another, and proves each."""
 
-    def __init__(self, name: str, version: str, task: Any, signals: DecoderSignals, runtime: str) -> None:
-        self.name, self.version, self.runtime = name, version, runtime
-        self.task, self.signals = task, signals
+    def __init__(self, name: str, version: str, task: Any, runtime: str) -> None:
+        self.name, self.version, self.task, self.runtime = name, version, task, runtime
 
     def file(
         self, root: Path, checkpoint: Path, tensors: Mapping[str, GgmlTensor], parameters: int, name: str,
-        encoding: str, licence: str, facts: Mapping[str, str], model: GgmlModel | None,
+        encoding: str, licence: str, facts: Mapping[str, str], model: GgmlModel | None, asked: Asked,
     ) -> DecoderFile:  # fmt: skip
         file = root / file_name(self.name, f"v{self.version}", parameters, encoding)
         importance = None if model is None else _importance(model)
@@ -118,9 +128,7 @@ class _Writer:
         wrong = differences(file, tensors)
         if wrong:
             raise StageError(f"{file.name} does not hold what was decided of: {', '.join(wrong[:5])}")
-        parity: DecoderParity = prove(
-            file, checkpoint, tensors, runtime=self.runtime, task=self.task, signals=self.signals
-        )
+        parity: DecoderParity = prove(file, checkpoint, tensors, runtime=self.runtime, task=self.task, asked=asked)
         stored = sum(one.data.nbytes for one in tensors.values())
         return DecoderFile(
             name=name,

@@ -8,6 +8,7 @@ not, as two tokens of nearly the same logit change places at the least rounding.
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from edgedistill import registry
-from edgedistill.decoder_values import DecoderParity, DecoderSignals
+from edgedistill.decoder_values import DecoderParity
 from edgedistill.errors import ParityError, StageError
 from edgedistill.export.parity import ODD_TEXTS
 from edgedistill.models.checkpoint_names import checkpoint_tensors
@@ -23,7 +24,7 @@ from edgedistill.models.decoder import load_decoder
 from edgedistill.models.ggml_tensors import FLOATS, GgmlTensor
 from edgedistill.models.load import load_tokenizer
 from edgedistill.training.decoder_rows import DecoderRows
-from edgedistill.training.language import logits_of_row, rows_of
+from edgedistill.training.language import logits_of_row
 from edgedistill.training.positions import divergence, log_probabilities
 
 ROWS = 16
@@ -35,28 +36,37 @@ ODD = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Rows under the ids of the model that is asked."""
+
+    rows: DecoderRows
+    vocabulary: int  # ids that its tokenizer knows
+
+
 def prove(
     file: Path, checkpoint: Path, tensors: Mapping[str, GgmlTensor], *, runtime: str, task: Any,
-    signals: DecoderSignals, threads: int = 1,
+    asked: Asked, threads: int = 1,
 ) -> DecoderParity:  # fmt: skip
     """Return how closely a file in its runtime agrees with the numbers that were decided, if it does.
 
     Args:
         checkpoint: of the float model, with its tokenizer.
         tensors: what was decided, all of it in the file already.
+        asked: what both are asked about.
 
     Raises:
         ParityError: a difference is above its limit.
         StageError: the runtime reads a text, or renders a conversation, as other ids.
     """
-    rows = rows_of(signals, "validation")
+    rows = asked.rows
     loaded: Any = registry.load("edgedistill.runtimes", runtime).load(
         file.parent, file.name, threads=threads, context_tokens=task.max_length
     )
     tokenizer = load_tokenizer(checkpoint)
     texts = same_ids(tokenizer, loaded, ODD)
     conversations = same_chats(tokenizer, loaded) if tokenizer.chat_template else 0
-    kl, agreement, sure = _compared(_rounded(checkpoint, tensors), loaded, rows, signals.vocabulary)
+    kl, agreement, sure = _compared(_rounded(checkpoint, tensors), loaded, rows, asked.vocabulary)
     quantized = any(one.type not in FLOATS for one in tensors.values())
     kl_limit, sure_limit = LIMITS["quantized" if quantized else "float"]
     if any(one.type == "F16" for one in tensors.values()):  # llama.cpp rounds what it multiplies with F16 to F16, too
