@@ -54,7 +54,6 @@ def _nothing_is_asked_that_decoders_lack(distill: DistillOptions, student: Stude
     asked = {
         "distill.search": distill.search,
         "distill.augment": distill.augment,
-        "student.vocabulary": student.vocabulary,
         "student.embedding_rank": student.embedding_rank,
     }
     for key, value in asked.items():

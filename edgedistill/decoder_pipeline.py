@@ -15,6 +15,7 @@ from edgedistill.decoder_values import (
     DecoderSignals,
     DecoderStart,
     DecoderStudent,
+    DecoderTokens,
     QuantizedDecoder,
 )
 from edgedistill.models.student import starts_apart
@@ -47,10 +48,17 @@ class OfDecoder(Building):
         task: Any = recipe.task
         corpus, teacher = self.texts_and_teacher()
 
+        vocabulary: Any = recipe.student.vocabulary
+
+        def trim(folder: Path) -> DecoderTokens:
+            from edgedistill.distill.decoder.vocabulary import trim
+
+            return trim(vocabulary, task=task, teacher=teacher, corpus=corpus, start=start, folder=folder)
+
         def record(folder: Path) -> DecoderSignals:
             from edgedistill.distill.decoder.signals import record
 
-            return record(teacher, corpus, task, folder)
+            return record(teacher, corpus, task, tokens, folder)
 
         def begin(folder: Path) -> DecoderStart:
             from edgedistill.distill.decoder.start import begin
@@ -68,9 +76,10 @@ class OfDecoder(Building):
             return control(recipe.distill, recipe.student, **given, folder=folder)
 
         start = self.once("start", begin, DecoderStart) if starts_apart(recipe.student) else None
+        tokens = None if vocabulary is None else self.once("tokens", trim, DecoderTokens)
         signals = self.once("signals", record, DecoderSignals)
         given: dict[str, Any] = {
-            "task": task, "teacher": teacher, "corpus": corpus, "signals": signals, "start": start,
+            "task": task, "teacher": teacher, "corpus": corpus, "tokens": tokens, "signals": signals, "start": start,
         }  # fmt: skip
         student = self.once("student", distill, DecoderStudent)
         return {**given, "student": student, "controls": self.once("controls", control, DecoderControls)}

@@ -10,6 +10,7 @@ FLOPS_PER_S = 4e10  # what two ordinary cores reach on matrices of this size
 ENCODED_WEIGHTS_PER_S = 2e6  # of ggml's encoder, on one core
 BYTES_PER_TOKEN = 5
 START_BYTES = 10**6  # of what is measured of a teacher
+READ_BYTES_PER_S = 5e5  # of texts, by two tokenizers, and decoded again by both
 SMALL_S, BENCHMARK_S = 10.0, 180.0
 
 
@@ -28,7 +29,7 @@ def guesses(
     fit = getattr(recipe.teacher, "fit", None)
     train = min(train_bytes / BYTES_PER_TOKEN, task.train_tokens or float("inf"))
     judged = task.judged_positions * (2 + len(recipe.data.challenge))  # validation, test, and other domains
-    vocabulary = teacher.vocab_size
+    vocabulary = made.vocab_size
 
     def seconds(model: Anatomy, tokens: float, passes: int = 1) -> float:
         return passes * tokens * model.flops_per_token / FLOPS_PER_S
@@ -55,6 +56,8 @@ def guesses(
             SMALL_S + seconds(teacher, (2 if fit else 1) * measured),
             made.weights_bytes if own_checkpoint(recipe.student) else START_BYTES,
         )
+    if recipe.student.vocabulary is not None:
+        found["tokens"] = (SMALL_S + data_bytes / READ_BYTES_PER_S, teacher.weights_bytes * (2 if fit else 1))
     for options in recipe.quantize:
         encoding = SMALL_S + made.parameters / ENCODED_WEIGHTS_PER_S + seconds(made, judged)
         found[f"quantize-{options.method}"] = (encoding, made.weights_bytes // 6)

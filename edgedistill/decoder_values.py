@@ -48,6 +48,10 @@ class CachedLogits(Value):
         description="float16 or uint8; of one position they are scaled to sum to 1 when read."
     )
     bytes_per_position: float
+    moved_mass: float = Field(
+        0.0,
+        description="Mean probability of tokens that the student lacks, given to the pieces that these begin with.",
+    )
 
 
 class DecoderQuality(Value):
@@ -91,6 +95,60 @@ class DecoderEvaluation(Value):
     quality: dict[str, DecoderQuality]
 
 
+class DecoderTokenSplit(Value):
+    """One split before and after tokens were dropped; every text is decoded again, and is then what it was.
+
+    A passage is a sentence or a line of a document, or a whole conversation, read by itself.
+    """
+
+    texts: int
+    tokens: int = Field(description="With the kept tokens alone.")
+    whole_tokens: int = Field(description="With the whole vocabulary.")
+    dropped_tokens: int = Field(description="Those of them that were dropped, and are now spelt in pieces.")
+    passages: int
+    proven_passages: int = Field(
+        description="Passages that need only kept tokens: each is read as before, or it is an error."
+    )
+    identical_passages: int = Field(description="Passages read as before.")
+
+
+class DecoderTokens(StageValue):
+    """The teacher with the tokens alone that the student keeps: its tokenizer, and what students are made from."""
+
+    checkpoint: RelativePath = Field(description="Folder with the teacher's weights, without the dropped rows.")
+    base: RelativePath | None = Field(description="The same of what the teacher was before it was fitted.")
+    kept: RelativePath = Field(description="(vocabulary,) int64 .npy, ascending: each token's id before.")
+    first: RelativePath = Field(
+        description="(whole vocabulary,) int64 .npy: the kept token that each old one is read to begin with; -1: none."
+    )
+    vocabulary: int = Field(description="Tokens that are kept.")
+    whole_vocabulary: int = Field(description="The teacher's.")
+    seen_in_train: int = Field(description="Tokens of the teacher's that occur in the training texts.")
+    parameters: int = Field(description="Of the teacher without the dropped rows.")
+    tokenizer_sha256: Sha256
+    splits: dict[str, DecoderTokenSplit]
+
+
+class OwnReading(Value):
+    """The teacher on the same bytes of a held-out split, in its own tokens and in the kept ones; nats a byte."""
+
+    bytes: int
+    tokens: int = Field(description="The kept ones that were compared.")
+    whole_tokens: int = Field(description="Its own.")
+    loss: Metric = Field(description="Its mean loss in kept tokens.")
+    whole_loss: Metric = Field(description="The same in its own: what it says when users run it.")
+    difference: Metric = Field(description="The first minus the second, paired: what reading in kept tokens costs it.")
+
+
+class WholeVocabulary(Value):
+    """How a teacher of more tokens speaks in the kept ones."""
+
+    size: int = Field(description="Ids of the teacher's tokenizer.")
+    kept: RelativePath = Field(description="As DecoderTokens has it.")
+    first: RelativePath = Field(description="As DecoderTokens has it.")
+    readings: dict[str, OwnReading] = Field(description="By held-out split.")
+
+
 class DecoderSignals(StageValue):
     """The corpus as the teacher reads it, and what it thinks of what follows."""
 
@@ -107,6 +165,9 @@ class DecoderSignals(StageValue):
     pad_token_id: int
     teacher_weights_sha256: Sha256
     seconds: float
+    whole: WholeVocabulary | None = Field(
+        None, description="The teacher has more tokens than all of this is said in; None: both have the same."
+    )
 
 
 class DecoderStart(StageValue):

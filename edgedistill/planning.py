@@ -83,11 +83,12 @@ def _student(recipe: Recipe, config: Mapping[str, Any], classes: int, widest: in
     tokens = student.most_tokens(recipe.student, start)
     dimensions = getattr(task, "dimensions", None)
     if task.GOLD_IN_TEXT:
-        return student.decoder_anatomy(recipe.student, {**start, "vocab_size": tokens}, task.max_length)
-    counted = student.anatomy(
-        recipe.student, {**start, "vocab_size": tokens}, classes, task.max_length,
-        0 if classes else dimensions or widest, turned=bool(dimensions or getattr(task, "truncations", ())),
-    )  # fmt: skip
+        counted = student.decoder_anatomy(recipe.student, {**start, "vocab_size": tokens}, task.max_length)
+    else:
+        counted = student.anatomy(
+            recipe.student, {**start, "vocab_size": tokens}, classes, task.max_length,
+            0 if classes else dimensions or widest, turned=bool(dimensions or getattr(task, "truncations", ())),
+        )  # fmt: skip
     upper_bound = f"student, with at most {tokens:,} tokens"
     return counted if recipe.student.vocabulary is None else replace(counted, name=upper_bound)
 

@@ -1,6 +1,6 @@
 """Every stage of a recipe, named with all that its result depends on, before anything runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,16 +83,11 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         )  # fmt: skip
     texts = "corpus" if recipe.distill.augment is None else "augment"
     decoder = recipe.task.GOLD_IN_TEXT
-    if decoder and starts_apart(recipe.student):
-        own = own_checkpoint(recipe.student)
-        add(
-            "start", "distill", ("distill/decoder/start.py", *shared), ("corpus", "teacher"),
-            task=recipe.task.model_dump(mode="json", exclude=KEPT), model=own,
-            licence=getattr(recipe.student, "licence", None), files=None if own is None else resolve.digest(own, base),
-            tokens=getattr(recipe.student, "calibration_tokens", None), versions=trainers,
-        )  # fmt: skip
-    records = "distill/decoder/signals.py" if decoder else "distill/signals.py"
-    add("signals", "distill", (records, *shared), (texts, "teacher"), task=recipe.task, versions=trainers)
+    if decoder:
+        _before_signals(add, recipe, base, texts, shared, trainers)
+    records = ("distill/decoder/signals.py", "distill/decoder/own_reading.py") if decoder else ("distill/signals.py",)
+    read = (texts, "teacher", *(("tokens",) if "tokens" in made else ()))
+    add("signals", "distill", (*records, *shared), read, task=recipe.task, versions=trainers)
     said = recipe.distill.model_dump(mode="json", exclude=CONTROLS | BEFORE)
     wanted = recipe.distill.model_dump(mode="json", include=CONTROLS)
     if not decoder:
@@ -136,6 +131,27 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         budget=recipe.budget, versions=versions("jinja2", "matplotlib", "huggingface_hub"),
     )  # fmt: skip
     return made
+
+
+def _before_signals(
+    add: Callable[..., None], recipe: Recipe, base: Path, texts: str, shared: tuple[str, ...], trainers: Any
+) -> None:
+    """Add what is settled of a language model's student before its teacher reads: its start, and its tokens."""
+    own = own_checkpoint(recipe.student)
+    if starts_apart(recipe.student):
+        add(
+            "start", "distill", ("distill/decoder/start.py", *shared), ("corpus", "teacher"),
+            task=recipe.task.model_dump(mode="json", exclude=KEPT), model=own,
+            licence=getattr(recipe.student, "licence", None), files=None if own is None else resolve.digest(own, base),
+            tokens=getattr(recipe.student, "calibration_tokens", None), versions=trainers,
+        )  # fmt: skip
+    if recipe.student.vocabulary is not None:
+        add(
+            "tokens", "distill", ("distill/decoder/vocabulary.py", *shared),
+            (texts, "teacher", *(("start",) if own is not None else ())),
+            vocabulary=recipe.student.vocabulary, conversations=getattr(recipe.task, "conversations", None),
+            versions=trainers,
+        )  # fmt: skip
 
 
 def _read_by_the_teacher(corpus: Stage, run: Run) -> str | None:

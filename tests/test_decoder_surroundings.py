@@ -48,7 +48,7 @@ def test_the_shortest_recipe_takes_what_suits_language_models(recipe: Path) -> N
 
 
 DISAGREE = (
-    ("student: {kind: layers, layers: 1}", "student: {kind: layers, layers: 1, vocabulary: {}}", "is not there for"),
+    ("student: {kind: layers, layers: 1}", "student: {kind: layers, layers: 1, embedding_rank: 8}", "is not there for"),
     ("data: {", "distill: {losses: [{loss: reverse_kl}]}\ndata: {", "compares every token of the vocabulary"),
     ("data: {", "distill: {losses: [{loss: forward_kl, temperature: 2}]}\ndata: {", "softens every token"),
     ("data: {", "quantize: [{method: dynamic_int8}]\ndata: {", "does not serve 'text_generation'"),

@@ -23,6 +23,7 @@ class Candidate:
     sha256: str  # as the stage that wrote the file gave it
     model_bytes: int
     shipped_bytes: int
+    folding: tuple[str, str] | None = None  # of a language model that reads the others' tokens under ids of its own
 
     @property
     def exported_teacher(self) -> str:

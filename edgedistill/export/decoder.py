@@ -17,11 +17,13 @@ from edgedistill.decoder_values import (
 )
 from edgedistill.errors import StageError
 from edgedistill.export.decoder_file import FLOAT_STUDENT, Described
-from edgedistill.export.decoder_parity import prove
+from edgedistill.export.decoder_parity import Asked, prove
 from edgedistill.export.notice import write_notice
 from edgedistill.files import clear, files_in, sha256_of, sha256_of_place
 from edgedistill.progress import bar
 from edgedistill.section import FormatOptions
+from edgedistill.training.folding import in_whole_ids
+from edgedistill.training.language import folding_of, rows_of
 from edgedistill.values import Teacher
 
 FORMATS = "edgedistill.export.formats"
@@ -59,10 +61,11 @@ def export(
     }
     trained_on = {"trained_on": "conversations" if task.conversations else "documents"}  # how `predict` is to ask it
     of_student = facts | trained_on | _begun(start)
+    asked, folding = Asked(rows_of(signals, "validation"), signals.vocabulary), folding_of(signals)
     trained, taught_by = student.path(student.checkpoint), teacher.path(teacher.checkpoint)
     stored = {method: model for method, model in quantized.items() if method in options.STORES}
     with bar(f"exporting to {options.format}", len(stored) + 2, "files") as advance:
-        made = _Writer(layout, options, root, trained, working / "student", task, signals)
+        made = _Writer(layout, options, root, trained, working / "student", task, asked)
         whole = Described(name, version, licence, FLOAT_STUDENT, student.parameters, of_student)
         files = [made.file(whole, layout.floats(trained, FLOAT_STUDENT))]
         advance(1)
@@ -71,7 +74,9 @@ def export(
             described = Described(name, version, licence, method, student.parameters, own, _importance(model))
             files.append(made.file(described, layout.load(model.path(model.weights))))
             advance(1)
-        of_teacher = _Writer(layout, options, apart, taught_by, working / "teacher", task, signals)
+        if folding is not None:
+            asked = Asked(in_whole_ids(asked.rows, folding), folding.whole)
+        of_teacher = _Writer(layout, options, apart, taught_by, working / "teacher", task, asked)
         described = Described(name, version, teacher.licence, layout.TEACHER, teacher.parameters, facts)
         compared = of_teacher.file(described, layout.floats(taught_by, layout.TEACHER))
         advance(1)
@@ -103,10 +108,10 @@ class _Writer:
 
     def __init__(
         self, layout: Any, options: FormatOptions, root: Path, checkpoint: Path, working: Path, task: Any,
-        signals: DecoderSignals,
+        asked: Asked,
     ) -> None:  # fmt: skip
         self.layout, self.options, self.root, self.checkpoint = layout, options, root, checkpoint
-        self.task, self.signals = task, signals
+        self.task, self.asked = task, asked
         self.started = layout.start(checkpoint, working)
 
     def file(self, described: Described, tensors: Mapping[str, Any]) -> DecoderFile:
@@ -118,7 +123,7 @@ class _Writer:
         with TemporaryDirectory(dir=self.root.parent) as folder:
             exact = layout.exact_twin(place, Path(folder))
             parity = prove(
-                place, self.checkpoint, tensors, runtime=layout.RUNTIME, task=self.task, signals=self.signals,
+                place, self.checkpoint, tensors, runtime=layout.RUNTIME, task=self.task, asked=self.asked,
                 exact=exact,
             )  # fmt: skip
         size_bytes = sum(one.stat().st_size for one in layout.model_files(place))

@@ -9,6 +9,7 @@ a runtime can be told to round no activation, the same file is asked so, too: th
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from edgedistill import registry
-from edgedistill.decoder_values import DecoderParity, DecoderSignals
+from edgedistill.decoder_values import DecoderParity
 from edgedistill.errors import ParityError, StageError
 from edgedistill.export.parity import ODD_TEXTS
 from edgedistill.models.checkpoint_names import checkpoint_tensors
@@ -24,7 +25,7 @@ from edgedistill.models.decoder import load_decoder
 from edgedistill.models.ggml_tensors import FLOATS
 from edgedistill.models.load import load_tokenizer
 from edgedistill.training.decoder_rows import DecoderRows
-from edgedistill.training.language import logits_of_row, rows_of
+from edgedistill.training.language import logits_of_row
 from edgedistill.training.positions import divergence, log_probabilities
 
 ROWS = 16
@@ -36,22 +37,31 @@ ODD = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Rows under the ids of the model that is asked."""
+
+    rows: DecoderRows
+    vocabulary: int  # ids that its tokenizer knows
+
+
 def prove(
     file: Path, checkpoint: Path, tensors: Mapping[str, Any], *, runtime: str, task: Any,
-    signals: DecoderSignals, exact: Path | None = None, threads: int = 1,
+    asked: Asked, exact: Path | None = None, threads: int = 1,
 ) -> DecoderParity:  # fmt: skip
     """Return how closely a file in its runtime agrees with the numbers that were decided, if it does.
 
     Args:
         checkpoint: of the float model, with its tokenizer.
         tensors: what was decided, all of it in the file already.
+        asked: what both are asked about.
         exact: the same file, where its runtime rounds no activation; None where it has no such way.
 
     Raises:
         ParityError: a difference is above its limit.
         StageError: the runtime reads a text, or renders a conversation, as other ids.
     """
-    rows = rows_of(signals, "validation")
+    rows = asked.rows
     loaded: Any = registry.load("edgedistill.runtimes", runtime).load(
         file.parent, file.name, threads=threads, context_tokens=task.max_length
     )
@@ -59,13 +69,13 @@ def prove(
     texts = same_ids(tokenizer, loaded, ODD)
     conversations = same_chats(tokenizer, loaded) if tokenizer.chat_template else 0
     rounded = _rounded(checkpoint, tensors)
-    kl, agreement, sure = _compared(rounded, loaded, rows, signals.vocabulary)
+    kl, agreement, sure = _compared(rounded, loaded, rows, asked.vocabulary)
     kl_exact = None
     if exact is not None:
         twin: Any = registry.load("edgedistill.runtimes", runtime).load(
             exact.parent, exact.name, threads=threads, context_tokens=task.max_length, exact=True
         )
-        kl_exact, _, _ = _compared(rounded, twin, rows, signals.vocabulary)
+        kl_exact, _, _ = _compared(rounded, twin, rows, asked.vocabulary)
         if not kl_exact <= LIMITS["float"][0]:
             raise ParityError(file.name, "exact KL divergence", kl_exact, LIMITS["float"][0], f"{ROWS} validation rows")
     quantized = any(one.type not in FLOATS for one in tensors.values())

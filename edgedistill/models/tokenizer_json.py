@@ -27,6 +27,7 @@ from edgedistill.errors import ModelError
 
 KINDS = ("WordPiece", "BPE", "Unigram", "WordLevel")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+TEMPLATE = ".jinja"  # a chat template, which speaks of tokens by their text
 ASCII = frozenset(map(chr, range(33, 127)))
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
@@ -62,7 +63,7 @@ def indispensable(written: Written, seen: Iterable[str]) -> frozenset[int]:
     """
     model, ids = written["model"], token_ids(written)
     added = {token["content"] for token in written["added_tokens"]}
-    every_character = _of_bytes(written)
+    every_character = of_bytes(written)
     characters = {character for token in seen if token not in added for character in _bare(token, model)} | ASCII
     kept = {ids[token] for token in added} | set(_post_processed(written.get("post_processor")))
     for token, i in ids.items():
@@ -113,8 +114,8 @@ def write_trimmed(tokenizer: Any, kept: Sequence[int], folder: Path) -> None:
 
     tokenizer.save_pretrained(folder)
     for file in folder.iterdir():
-        if file.name not in TOKENIZER_FILES:  # vocab.txt and its like, which nothing needs beside tokenizer.json
-            file.unlink()
+        if file.is_file() and file.name not in TOKENIZER_FILES and file.suffix != TEMPLATE:
+            file.unlink()  # vocab.txt and its like, which nothing needs beside tokenizer.json
     file, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
     written = json.loads(file.read_text(encoding="utf-8"))
     new = {old: i for i, old in enumerate(kept)}
@@ -140,7 +141,7 @@ def _bare(token: str, model: Written) -> str:
     return bare or token
 
 
-def _of_bytes(written: Written) -> bool:
+def of_bytes(written: Written) -> bool:
     """Whether every single character stands for a byte, so that none may be dropped."""
     return '"ByteLevel"' in json.dumps([written.get("pre_tokenizer"), written.get("decoder")])
 

@@ -20,13 +20,17 @@ from edgedistill.models.config_json import POSITIONS_AFTER_PADDING, read_config
 from edgedistill.section import VocabularyOptions
 
 
-def chosen(options: VocabularyOptions, tokenizer: Any, config: Mapping[str, Any], counts: np.ndarray) -> np.ndarray:
+def chosen(
+    options: VocabularyOptions, tokenizer: Any, config: Mapping[str, Any], counts: np.ndarray,
+    needed: frozenset[int] = frozenset(),
+) -> np.ndarray:  # fmt: skip
     """Return the ids of the kept tokens, (kept,) int64, ascending: place i has the token whose new id is i.
 
     Args:
         tokenizer: transformers' fast tokenizer of the checkpoint.
         config: config.json of the checkpoint; the tokens that it names by id are kept, too.
         counts: (vocabulary,) int; how often each token occurs in the training texts.
+        needed: ids that are kept whatever the texts have: what a chat template writes.
 
     Raises:
         ModelError: the tokenizer cannot be trimmed, or not to so few tokens; the text begins with the recipe's key.
@@ -34,7 +38,7 @@ def chosen(options: VocabularyOptions, tokenizer: Any, config: Mapping[str, Any]
     written = json.loads(tokenizer.backend_tokenizer.to_str())
     ids = tokenizer_json.token_ids(written)
     seen = [token for token, i in ids.items() if counts[i] > 0]
-    special = {*tokenizer.all_special_ids, *_named_ids(config)} & set(ids.values())
+    special = {*tokenizer.all_special_ids, *named_ids(config), *needed} & set(ids.values())
     made_from = tokenizer_json.parts(written)
     kept = _with_parts(special | tokenizer_json.indispensable(written, seen), made_from)
     if options.size is not None and len(kept) > options.size:
@@ -98,7 +102,7 @@ def _with_parts(tokens: Iterable[int], made_from: Mapping[int, Iterable[int]]) -
     return found
 
 
-def _named_ids(config: Mapping[str, Any]) -> list[int]:
+def named_ids(config: Mapping[str, Any]) -> list[int]:
     """Return the tokens that a config.json names by id."""
     named = [value for key, value in config.items() if key.endswith("_token_id")]
     return [i for value in named for i in (value if isinstance(value, list) else [value]) if isinstance(i, int)]

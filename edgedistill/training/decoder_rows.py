@@ -71,6 +71,12 @@ def document_rows(tokenizer: Any, text: str, length: int) -> Iterator[Row]:
             yield Row(window, [False] + [True] * (len(window) - 1))
 
 
+def rendered(tokenizer: Any, text: str) -> str:
+    """Return a conversation under the tokenizer's chat template."""
+    said: str = tokenizer.apply_chat_template(json.loads(text), tokenize=False)
+    return said
+
+
 def conversation_row(tokenizer: Any, text: str, length: int) -> Row | None:
     """Return a conversation under the tokenizer's chat template; None where it is longer than `length` tokens.
 

@@ -12,6 +12,7 @@ from edgedistill.decoder_values import DecoderEvaluation, DecoderSignals, Decode
 from edgedistill.progress import bar
 from edgedistill.training.decoder_quality import summary
 from edgedistill.training.decoder_rows import DecoderRows, mapped_rows
+from edgedistill.training.folding import Folding, read_folding
 from edgedistill.training.positions import Answer, positions_of, write_reference
 
 
@@ -38,6 +39,12 @@ def rows_of(signals: DecoderSignals, name: str) -> DecoderRows:
     said = signals.splits[name]
     files = {part: signals.path(getattr(said, part)) for part in ("token_ids", "offsets", "counts", "texts")}
     return mapped_rows(files, signals.pad_token_id, whole=signals.conversations)
+
+
+def folding_of(signals: DecoderSignals) -> Folding | None:
+    """Return how the teacher's tokens become those of the rows; None where they are the same."""
+    whole = signals.whole
+    return None if whole is None else read_folding(signals.path(whole.kept), signals.path(whole.first))
 
 
 def logits_of_row(model: Any, device: torch.device) -> Answer:

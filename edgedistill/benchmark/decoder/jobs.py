@@ -20,6 +20,7 @@ class Load:
     file: str
     threads: int
     context_tokens: int
+    folding: tuple[str, str] | None = None  # .npy files of training/folding.py, where rows are in fewer tokens than its
 
 
 @dataclass(frozen=True)

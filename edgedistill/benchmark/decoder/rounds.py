@@ -38,7 +38,7 @@ def choose(ids: np.ndarray, prompt_tokens: int, decode_tokens: int, rows: int = 
 
 def load_of(candidate: Candidate, threads: int, context_tokens: int) -> Load:
     """Return how a candidate is loaded."""
-    return Load(candidate.runtime, str(candidate.root), candidate.file, threads, context_tokens)
+    return Load(candidate.runtime, str(candidate.root), candidate.file, threads, context_tokens, candidate.folding)
 
 
 def measure_rounds(

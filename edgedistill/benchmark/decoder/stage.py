@@ -6,6 +6,7 @@ written: `rounds/` with every raw sample, `answers/` with what each model says o
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def benchmark(
     """
     started, splits = time.monotonic(), tuple(signals.reference)
     target, host = _target(options.target), _target("host")
-    measured = [*_candidates(teacher, artifacts)]
+    measured = [*_candidates(teacher, artifacts, _folding(signals))]
     ids = np.load(signals.path(signals.splits["test"].token_ids), mmap_mode="r")
     passes = choose(ids, options.prompt_tokens, options.decode_tokens)
     kept, working = folder / "answers", folder / "progress" / "answers"
@@ -75,7 +76,7 @@ def benchmark(
     single = measure_single_threaded(measured, passes) if options.threads > 1 else {}
     working.replace(kept)
     told = Measured(signals, student, controls, {name: one.positions for name, one in answers.items()})
-    describe = _Describe(passes, rounds, single, answers, told, teacher, options.threads)
+    describe = _Describe(passes, rounds, single, answers, told, student, options.threads)
     subjects = tuple(describe.subject(candidate) for candidate in measured)
     disturbed = [*reasons_of_place(target, host, options.threads)]
     wrong: list[str] = []
@@ -102,16 +103,25 @@ def benchmark(
     )
 
 
-def _candidates(teacher: Teacher, artifacts: Mapping[str, DecoderArtifact]) -> Iterator[Candidate]:
+def _folding(signals: DecoderSignals) -> tuple[str, str] | None:
+    """Return the files that say how a teacher of more tokens speaks in the student's."""
+    whole = signals.whole
+    return None if whole is None else (str(signals.path(whole.kept)), str(signals.path(whole.first)))
+
+
+def _candidates(
+    teacher: Teacher, artifacts: Mapping[str, DecoderArtifact], folding: tuple[str, str] | None
+) -> Iterator[Candidate]:
     """Yield the teacher as users run it, the teacher in each format, and every file to ship."""
     root = teacher.path(teacher.checkpoint)
     yield Candidate(
         name="teacher", title="teacher, PyTorch float32", role="teacher", runtime="pytorch_decoder", root=root, file="",
         scheme="float32", sha256=teacher.weights_sha256, model_bytes=teacher.weights_bytes, shipped_bytes=size_of(root),
+        folding=folding,
     )  # fmt: skip
     for artifact in artifacts.values():
         apart = artifact.path(artifact.teacher_root)
-        yield _candidate(artifact, artifact.teacher, f"teacher.{artifact.format}", apart, 0)
+        yield replace(_candidate(artifact, artifact.teacher, f"teacher.{artifact.format}", apart, 0), folding=folding)
         for file in artifact.files:
             name, place = f"{artifact.format}.{file.name}", artifact.path(artifact.root)
             yield _candidate(artifact, file, name, place, artifact.shared_bytes)
@@ -132,11 +142,11 @@ class _Describe:
 
     def __init__(
         self, passes: Passes, rounds: Mapping[str, list[SpeedAnswer]], single: Mapping[str, SpeedAnswer],
-        answers: Mapping[str, Answers], told: Measured, teacher: Teacher, threads: int,
+        answers: Mapping[str, Answers], told: Measured, student: DecoderStudent, threads: int,
     ) -> None:  # fmt: skip
         self.passes, self.rounds, self.single, self.answers = passes, rounds, single, answers
         self.told, self.threads = told, threads
-        self.tokenizer = load_tokenizer(teacher.path(teacher.checkpoint))
+        self.tokenizer = load_tokenizer(student.path(student.checkpoint))
 
     def subject(self, candidate: Candidate) -> DecoderSubject:
         rounds, said = self.rounds[candidate.name], self.answers[candidate.name]

@@ -6,17 +6,21 @@ While it measures speed and memory it imports one runtime, numpy and the standar
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgedistill.benchmark import memory, noise
 from edgedistill.benchmark.decoder import measure
-from edgedistill.benchmark.decoder.jobs import Load, PositionsJob, SpeedAnswer, SpeedJob, SplitFiles, Tops
+from edgedistill.benchmark.decoder.jobs import Load, Passes, PositionsJob, SpeedAnswer, SpeedJob, SplitFiles, Tops
 from edgedistill.benchmark.worker import die_with_parent
 from edgedistill.runtimes._decoder import LoadedDecoder
+
+if TYPE_CHECKING:
+    from edgedistill.training.positions import Answer
 
 
 def speed(job: SpeedJob) -> SpeedAnswer:
@@ -26,9 +30,10 @@ def speed(job: SpeedJob) -> SpeedAnswer:
     begin = time.perf_counter()
     decoder = _load(job.load)
     load_s = time.perf_counter() - begin
-    measure.warm_up(decoder, job.passes)
+    passes = _passes(job.load, job.passes)
+    measure.warm_up(decoder, passes)
     before = noise.read()
-    samples = measure.measure(decoder, job.passes, job.calls, job.seconds)
+    samples = measure.measure(decoder, passes, job.calls, job.seconds)
     counted = noise.read().since(before)
     peak_bytes, source = memory.peak()
     return SpeedAnswer(
@@ -50,17 +55,35 @@ def positions(job: PositionsJob) -> Tops:
     """Write what the model says at every position of every split; return what it says of the timed rows."""
     decoder = _load(job.load)
     for files in job.splits.values():
-        _write_positions(decoder, files, job.vocabulary)
-    return measure.answer(decoder, job.passes)
+        _write_positions(_answering(decoder, job.load), files, job.vocabulary)
+    return measure.answer(decoder, _passes(job.load, job.passes))
 
 
-def _write_positions(decoder: LoadedDecoder, files: SplitFiles, vocabulary: int) -> None:
+def _answering(decoder: LoadedDecoder, load: Load) -> "Answer":
+    """Return what asks a decoder in the ids of the splits."""
+    if load.folding is None:
+        return decoder.logits
+    from edgedistill.training.folding import read_folding
+
+    kept, first = map(Path, load.folding)
+    return read_folding(kept, first).answer(decoder.logits)
+
+
+def _passes(load: Load, passes: Passes) -> Passes:
+    """Return what is timed, in the ids of the model itself."""
+    if load.folding is None:
+        return passes
+    kept = np.load(load.folding[0])
+    return replace(passes, rows=[kept[row].tolist() for row in passes.rows])
+
+
+def _write_positions(answer: "Answer", files: SplitFiles, vocabulary: int) -> None:
     from edgedistill.training.counted_rows import mapped
     from edgedistill.training.positions import positions_of
 
     rows = mapped(Path(files.token_ids), Path(files.offsets), Path(files.counts))
     teacher, student = (np.load(file, mmap_mode="r") if file else None for file in (files.teacher, files.student))
-    np.save(files.positions, positions_of(decoder.logits, rows, vocabulary, teacher=teacher, student=student))
+    np.save(files.positions, positions_of(answer, rows, vocabulary, teacher=teacher, student=student))
 
 
 def _load(load: Load) -> LoadedDecoder:

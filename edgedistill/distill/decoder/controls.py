@@ -9,14 +9,22 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgedistill import registry
-from edgedistill.decoder_values import DecoderControls, DecoderEvaluation, DecoderRepeat, DecoderSignals, DecoderStart
+from edgedistill.decoder_values import (
+    DecoderControls,
+    DecoderEvaluation,
+    DecoderRepeat,
+    DecoderSignals,
+    DecoderStart,
+    DecoderTokens,
+)
 from edgedistill.distill.decoder.stage import answering, make_student
 from edgedistill.distill.decoder.start import beginning
 from edgedistill.models.decoder import load_decoder
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import LossOptions, StudentOptions, TaskOptions
+from edgedistill.training.folding import Folding
 from edgedistill.training.following import Following, known_of
-from edgedistill.training.language import before, evaluated, rows_of
+from edgedistill.training.language import before, evaluated, folding_of, rows_of
 from edgedistill.training.loop import train
 from edgedistill.values import Corpus, Teacher, Training
 
@@ -30,6 +38,7 @@ def control(
     task: TaskOptions,
     teacher: Teacher,
     corpus: Corpus,
+    tokens: DecoderTokens | None,
     signals: DecoderSignals,
     start: DecoderStart | None,
     folder: Path,
@@ -38,7 +47,7 @@ def control(
     if not options.controls:
         skipped = "switched off in the recipe (distill.controls: false)"
         return DecoderControls(no_teacher=None, no_teacher_training=None, untrained=None, repeats=(), skipped=skipped)
-    learn = _Learner(student_options, teacher, corpus, signals, start, folder)
+    learn = _Learner(student_options, teacher, corpus, tokens, signals, start, folder)
     evaluation, trained = learn.alone(options, "no_teacher", "control: the student without a teacher")
     repeats = []
     for seed in range(options.seed + 1, options.seed + options.seeds):
@@ -59,6 +68,7 @@ class _Learner:
     options: StudentOptions
     teacher: Teacher
     corpus: Corpus
+    tokens: DecoderTokens | None
     signals: DecoderSignals
     start: DecoderStart | None
     folder: Path
@@ -85,16 +95,20 @@ class _Learner:
     def unfitted(self) -> DecoderEvaluation | None:
         """Measure the teacher as it was before its fit."""
         base = self.teacher.base
-        return None if base is None else self._measured(load_decoder(self.teacher.path(base)), "unfitted")
+        if base is None:
+            return None
+        whole, folding = load_decoder(self.teacher.path(base)), folding_of(self.signals)
+        return self._measured(whole, "unfitted", folding)
 
     def _made(self, options: DistillOptions, made_from: PurePosixPath, progress: Path) -> Any:
-        checkpoint, measured = beginning(self.start, self.teacher, made_from, progress)
+        checkpoint, measured = beginning(self.start, self.teacher, made_from, progress, self.tokens)
         return make_student(self.options, checkpoint, options.seed, measured)
 
-    def _measured(self, model: Any, name: str) -> DecoderEvaluation:
+    def _measured(self, model: Any, name: str, folding: Folding | None = None) -> DecoderEvaluation:
         held_out = {split: rows_of(self.signals, split) for split in self.corpus.evaluation_splits}
         vocabulary = self.signals.vocabulary
-        return evaluated(answering(model), held_out, self.folder, name, vocabulary, teacher=before(self.signals))
+        answer = answering(model) if folding is None else folding.answer(answering(model))
+        return evaluated(answer, held_out, self.folder, name, vocabulary, teacher=before(self.signals))
 
     def _learned(
         self, options: DistillOptions, made_from: PurePosixPath, losses: Sequence[LossOptions], name: str, what: str, *,

@@ -4,8 +4,10 @@ Of train and validation a little of each distribution is kept, as the recipe say
 every later model can be held against it. A killed recording goes on at the rows it had reached.
 """
 
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import torch
 from accelerate import Accelerator
 
 from edgedistill.corpus.read import row_hashes_of, texts_of
-from edgedistill.decoder_values import CachedLogits, DecoderSignals, DecoderSplit
+from edgedistill.decoder_values import CachedLogits, DecoderSignals, DecoderSplit, DecoderTokens, WholeVocabulary
+from edgedistill.distill.decoder.own_reading import WholeTeacher
 from edgedistill.errors import DataError
 from edgedistill.files import sha256_of
 from edgedistill.models.decoder import load_decoder
@@ -22,6 +25,7 @@ from edgedistill.models.load import load_tokenizer
 from edgedistill.progress import bar
 from edgedistill.tasks.text_generation import Options
 from edgedistill.training.decoder_rows import DecoderRows, rows_of_texts, write_rows
+from edgedistill.training.folding import Folding, read_folding
 from edgedistill.training.known_logits import drawn
 from edgedistill.training.language import logits_of_row, recorded
 from edgedistill.values import Corpus, Teacher
@@ -31,14 +35,50 @@ ROWS_AT_ONCE = 8
 PARTS = ("token_ids", "offsets", "counts", "texts")
 
 
-def record(teacher: Teacher, corpus: Corpus, options: Options, folder: Path) -> DecoderSignals:
+@dataclass(frozen=True)
+class Asked:
+    """The teacher, and what is kept of its answers."""
+
+    model: Any
+    options: Options
+    vocabulary: int
+    folding: Folding | None
+    device: torch.device
+
+    @torch.no_grad()
+    def about(self, rows: DecoderRows, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return entries, tokens and weights of all positions of some rows, and the mass that went over."""
+        seed = int(np.random.SeedSequence([self.options.cache.seed, int(batch[0])]).generate_state(1)[0])
+        generator = torch.Generator().manual_seed(seed)
+        padded, mask = rows.tokens.padded(batch)
+        if self.folding is not None:
+            padded = self.folding.kept[padded]
+        places, befores, _ = rows.targets(batch)
+        ids, read = (torch.from_numpy(array).to(self.device) for array in (padded, mask))
+        said = self.model(ids, read, kept=torch.from_numpy(rows.kept(batch)))[places, befores].float().cpu()
+        moved = np.zeros(len(said))
+        if self.folding is not None:
+            moved = self.folding.moved(said.numpy())
+            said = torch.from_numpy(self.folding.logits(said.numpy()))
+        return *drawn(said[:, : self.vocabulary].softmax(dim=-1), self.options.cache, generator), moved
+
+
+def record(
+    teacher: Teacher, corpus: Corpus, options: Options, tokens: DecoderTokens | None, folder: Path
+) -> DecoderSignals:
     """Run the teacher over every split of the corpus; keep ids, what counts, and what it thinks of each position.
+
+    Args:
+        tokens: those that the student keeps; None where that is all of the teacher's. The teacher then reads rows of
+            kept tokens, and what it thinks of the others goes to their first pieces (`training/folding.py`).
 
     Raises:
         DataError: no row of a split fits the recipe's limits.
     """
     checkpoint = teacher.path(teacher.checkpoint)
-    tokenizer = load_tokenizer(checkpoint)
+    read_with = checkpoint if tokens is None else tokens.path(tokens.checkpoint)
+    tokenizer = load_tokenizer(read_with)
+    folding = None if tokens is None else read_folding(tokens.path(tokens.kept), tokens.path(tokens.first))
     accelerator = Accelerator()
     model = load_decoder(checkpoint).to(accelerator.device)
     progress = folder / "progress"
@@ -46,14 +86,22 @@ def record(teacher: Teacher, corpus: Corpus, options: Options, folder: Path) -> 
     vocabulary = max(tokenizer.get_vocab().values()) + 1
     started = time.monotonic()
     read = {name: _rows(tokenizer, corpus, name, options, folder) for name in corpus.splits}
-    logits = {
-        name: _cached(model, read[name], options, vocabulary, folder, name, accelerator.device)
-        for name in LEARNED_FROM
-        if name in read
-    }
+    asked = Asked(model, options, vocabulary, folding, accelerator.device)
+    logits = {name: _cached(asked, read[name], folder, name) for name in LEARNED_FROM if name in read}
     held_out = {name: read[name] for name in corpus.evaluation_splits}
     answer = logits_of_row(model, accelerator.device)
-    evaluation, reference = recorded(answer, held_out, folder, "teacher", vocabulary)
+    told = answer if folding is None else folding.answer(answer)
+    evaluation, reference = recorded(told, held_out, folder, "teacher", vocabulary)
+    whole = None
+    if tokens is not None and folding is not None:
+        as_it_is = WholeTeacher(answer, load_tokenizer(checkpoint), folding, options)
+        said = {name: np.load(folder / file)["log_prob"] for name, file in evaluation.positions.items()}
+        readings = {
+            name: as_it_is.readings(texts_of(corpus, name), rows, said[name]) for name, rows in held_out.items()
+        }
+        for part in (tokens.kept, tokens.first):
+            shutil.copyfile(tokens.path(part), folder / part)
+        whole = WholeVocabulary(size=folding.whole, kept=tokens.kept, first=tokens.first, readings=readings)
     return DecoderSignals(
         task=options.kind,
         conversations=options.conversations,
@@ -62,10 +110,11 @@ def record(teacher: Teacher, corpus: Corpus, options: Options, folder: Path) -> 
         reference=reference,
         evaluation=evaluation,
         vocabulary=vocabulary,
-        tokenizer_sha256=sha256_of(checkpoint / "tokenizer.json"),
+        tokenizer_sha256=sha256_of(read_with / "tokenizer.json"),
         pad_token_id=tokenizer.pad_token_id,
         teacher_weights_sha256=teacher.weights_sha256,
         seconds=time.monotonic() - started,
+        whole=whole,
     )
 
 
@@ -95,23 +144,20 @@ def _until(rows: Iterator[tuple[int, Any]], positions: int) -> Iterator[tuple[in
         yield number, row
 
 
-def _cached(
-    model: Any, rows: DecoderRows, options: Options, vocabulary: int, folder: Path, name: str, device: torch.device
-) -> CachedLogits:
+def _cached(asked: Asked, rows: DecoderRows, folder: Path, name: str) -> CachedLogits:
     """Keep a little of what the teacher thinks at each position, rows in their order, some rows at once."""
     chunks = folder / "progress" / name
     chunks.mkdir(exist_ok=True)
     count = len(rows.tokens)
-    answer = _answer(model, rows, options, vocabulary, device)
     with bar(f"teacher reads {name}", count, "rows") as advance:
         for start in range(0, count, ROWS_AT_ONCE):
             batch = np.arange(start, min(start + ROWS_AT_ONCE, count))
             file = chunks / f"{start}.npz"
             if not file.exists():
-                entries, tokens, weights = answer(batch)
                 draft = file.with_suffix(".draft")
                 with draft.open("wb") as out:
-                    np.savez(out, entries=entries, tokens=tokens, weights=weights)
+                    entries, tokens, weights, moved = asked.about(rows, batch)
+                    np.savez(out, entries=entries, tokens=tokens, weights=weights, moved=moved)
                 draft.replace(file)
             advance(len(batch))
     found = [np.load(chunks / f"{start}.npz") for start in range(0, count, ROWS_AT_ONCE)]
@@ -121,23 +167,10 @@ def _cached(
     for part in ("tokens", "weights"):
         np.save(folder / files[part], np.concatenate([one[part] for one in found]))
     size = sum((folder / file).stat().st_size for file in files.values())
-    return CachedLogits(way=options.cache.way, bytes_per_position=size / max(len(entries), 1), **files)
-
-
-def _answer(
-    model: Any, rows: DecoderRows, options: Options, vocabulary: int, device: torch.device
-) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
-    @torch.no_grad()
-    def answer(batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        generator = torch.Generator().manual_seed(
-            int(np.random.SeedSequence([options.cache.seed, int(batch[0])]).generate_state(1)[0])
-        )
-        ids, mask = (torch.from_numpy(array).to(device) for array in rows.tokens.padded(batch))
-        places, befores, _ = rows.targets(batch)
-        said = model(ids, mask, kept=torch.from_numpy(rows.kept(batch)))[places, befores, :vocabulary].float().cpu()
-        return drawn(said.softmax(dim=-1), options.cache, generator)
-
-    return answer
+    moved_mass = float(np.concatenate([part["moved"] for part in found]).mean())
+    return CachedLogits(
+        way=asked.options.cache.way, bytes_per_position=size / max(len(entries), 1), moved_mass=moved_mass, **files
+    )
 
 
 def _described(rows: DecoderRows, corpus: Corpus, name: str, folder: Path) -> DecoderSplit:

@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from edgedistill import registry
-from edgedistill.decoder_values import DecoderSignals, DecoderStart, DecoderStudent
+from edgedistill.decoder_values import DecoderSignals, DecoderStart, DecoderStudent, DecoderTokens
 from edgedistill.distill.decoder.preflight import check
 from edgedistill.distill.decoder.start import beginning
 from edgedistill.files import sha256_of_tree
 from edgedistill.models.load import load_tokenizer
-from edgedistill.models.student import make_decoder
+from edgedistill.models.student import describe, make_decoder
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import StudentOptions, TaskOptions
 from edgedistill.training.following import Following, known_of
@@ -44,6 +43,7 @@ def distill(
     task: TaskOptions,
     teacher: Teacher,
     corpus: Corpus,
+    tokens: DecoderTokens | None,
     signals: DecoderSignals,
     start: DecoderStart | None,
     folder: Path,
@@ -51,15 +51,16 @@ def distill(
     """Return the trained student; its checkpoint lies in `folder`/checkpoint.
 
     Args:
+        tokens: those that it keeps; None where that is all of the teacher's.
         start: what it starts from beside its teacher; None where that is all.
 
     Raises:
         TrainingError: a pre-flight check fails, or the loss stops being finite.
     """
-    progress, taught_by = folder / "progress", teacher.path(teacher.checkpoint)
-    made_from, measured = beginning(start, teacher, teacher.checkpoint, progress)
+    progress, read_with = folder / "progress", teacher if tokens is None else tokens
+    made_from, measured = beginning(start, teacher, teacher.checkpoint, progress, tokens)
     student = make_student(student_options, made_from, options.seed, measured)
-    tokenizer = load_tokenizer(taught_by)
+    tokenizer = load_tokenizer(read_with.path(read_with.checkpoint))
     rows = rows_of(signals, "train")
     objective = Following(options.losses, rows, rows_of(signals, "validation"), known_of(signals), signals.vocabulary)
     checks = check(student, tokenizer, task, options, corpus, signals, objective, rows)
@@ -75,7 +76,7 @@ def distill(
     return DecoderStudent(
         kind=student_options.kind,
         checkpoint="checkpoint",
-        initialised_from=registry.load(STUDENTS, student_options.kind).describe(student_options),
+        initialised_from=describe(student_options),
         parameters=sum(parameter.numel() for parameter in student.parameters()),
         weights_bytes=sum(file.stat().st_size for file in weights),
         training=trained,

@@ -14,7 +14,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from edgedistill.corpus.read import texts_of
-from edgedistill.decoder_values import DecoderStart
+from edgedistill.decoder_values import DecoderStart, DecoderTokens
 from edgedistill.errors import ModelError
 from edgedistill.files import sha256_of_tree
 from edgedistill.models.activation_importance import measure
@@ -66,20 +66,25 @@ def begin(
 
 
 def beginning(
-    start: DecoderStart | None, teacher: Teacher, checkpoint: PurePosixPath, progress: Path
-) -> tuple[Path, Path]:
+    start: DecoderStart | None, teacher: Teacher, checkpoint: PurePosixPath, progress: Path,
+    tokens: DecoderTokens | None = None,
+) -> tuple[Path, Path]:  # fmt: skip
     """Return the checkpoint that a student is made from, and the folder where what was measured of it lies.
 
     Args:
         start: None where the student needs nothing but the teacher's checkpoint.
         checkpoint: of the teacher.
         progress: where work is kept that is not finished; what is returned where nothing was measured.
+        tokens: those that the student keeps, with all checkpoints cut down to them, under the same names; None where
+            every token is kept.
     """
+    source = teacher if tokens is None else tokens
     if start is None:
-        return teacher.path(checkpoint), progress
+        return source.path(checkpoint), progress
     if start.start is not None:
-        return start.path(start.start.checkpoint), progress
-    return teacher.path(checkpoint), start.path(start.importance[str(checkpoint)])
+        own = start.path(start.start.checkpoint) if tokens is None else tokens.path(start.start.checkpoint)
+        return own, progress
+    return source.path(checkpoint), start.path(start.importance[str(checkpoint)])
 
 
 def _measured(

@@ -66,6 +66,8 @@ def models(evidence: DecoderEvidence) -> Table:
     teacher, student, signals = evidence.teacher, evidence.student, evidence.signals
     fitted = "used as it came" if teacher.fit is None else f"fitted ({teacher.fit_method}), {trained(teacher.fit)}"
     read = sum(split.tokens for split in signals.splits.values())
+    whole = signals.vocabulary if signals.whole is None else signals.whole.size
+    own = "the teacher's" if signals.whole is None else f"{count(signals.vocabulary)} of them"
     rows = (
         row("From", teacher.source, student.initialised_from),
         row("Kind", teacher.kind.replace("_", " "), student.kind.replace("_", " ")),
@@ -74,7 +76,7 @@ def models(evidence: DecoderEvidence) -> Table:
         row("Weights, as trained", size(teacher.weights_bytes), size(student.weights_bytes)),
         row("Training", fitted, trained(student.training)),
         row("Reads the texts", f"once: {count(read)} tokens in {duration(signals.seconds)}", "as cached token ids"),
-        row("Vocabulary", f"{count(signals.vocabulary)} tokens", "the teacher's"),
+        row("Vocabulary", f"{count(whole)} tokens", own),
         row("Licence", teacher.licence, evidence.recipe.licence),
     )
     return Table("Teacher and student", ("", "Teacher", "Student"), rows)
@@ -135,7 +137,12 @@ def provenance(evidence: DecoderEvidence) -> Table:
     ]
     links += [("data", name, digest, corpus.folder.name) for name, digest in corpus.sources.items()]
     links += [
-        ("tokenizer", "of teacher and student", signals.tokenizer_sha256, signals.folder.name),
+        (
+            "tokenizer",
+            "of teacher and student" if signals.whole is None else "of the student",
+            signals.tokenizer_sha256,
+            signals.folder.name,
+        ),
         ("student", student.kind.replace("_", " "), student.weights_sha256, student.folder.name),
     ]
     links += [

@@ -12,6 +12,7 @@ from edgedistill.decoder_values import (
     DecoderSignals,
     DecoderStart,
     DecoderStudent,
+    DecoderTokens,
     QuantizedDecoder,
     TensorFacts,
 )
@@ -38,6 +39,7 @@ class DecoderEvidence:
     artifacts: Mapping[str, DecoderArtifact]
     benchmark: DecoderBenchmark
     start: DecoderStart | None = None  # what the student started from beside its teacher
+    tokens: DecoderTokens | None = None  # those that the student keeps; None: all of the teacher's
 
     @property
     def metric(self) -> str:
@@ -49,6 +51,7 @@ class DecoderEvidence:
         single = ("corpus", "teacher", "signals", "student", "controls")
         values: dict[str, StageValue] = {name: getattr(self, name) for name in single}
         values |= {} if self.start is None else {"start": self.start}
+        values |= {} if self.tokens is None else {"tokens": self.tokens}
         values |= {f"quantized.{method}": model for method, model in self.quantized.items()}
         values |= {f"artifacts.{name}": artifact for name, artifact in self.artifacts.items()}
         return values | {"benchmark": self.benchmark}

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from edgedistill.decoder_results import DecoderBenchmark, DecoderSubject
 from edgedistill.report import background as shared
 from edgedistill.report import charts as shared_charts
-from edgedistill.report.decoder import background, charts, exact, loading, quantization, tables
+from edgedistill.report.decoder import background, charts, exact, loading, quantization, tables, vocabulary
 from edgedistill.report.decoder.evidence import METRIC, DecoderEvidence, fallen_back
 from edgedistill.report.evidence import candidates, find, name_of, reasons, split_title
 from edgedistill.report.page import Chart, Code, Section, Table
@@ -55,7 +55,7 @@ def _performance(evidence: DecoderEvidence, recommended: str | None) -> Section:
         "another, with all before it in the KV cache; the first token's time includes the tokenizer. What follows is "
         "given and not drawn, so every model does the same work. A ratio is the median over rounds of the teacher's "
         "p50 over the model's own. Peak memory is the high-water mark of a process that runs this one model; MB are "
-        "10⁶ bytes."
+        f"10⁶ bytes.{vocabulary.pace(evidence)}"
     )
     if benchmark.environment.emulated:
         lead += f" The target {benchmark.environment.target} is emulated: these are not the device's own times."
@@ -173,13 +173,14 @@ def _budget(evidence: DecoderEvidence, lines: Sequence[BudgetLine]) -> Section:
 
 def _training(evidence: DecoderEvidence) -> Section:
     student = evidence.student
-    blocks = [background.models(evidence), background.cached(evidence)]
+    blocks = [background.models(evidence), background.cached(evidence), *vocabulary.tables(evidence)]
     blocks += [shared.preflight(student.preflight)] if student.preflight else []
     lead = (
         f"The teacher read every row once, at most {count(evidence.task.max_length)} tokens long; the student learned "
-        "from what was kept of its distribution at each position."
+        f"from what was kept of its distribution at each position.{vocabulary.lead(evidence)}"
     )
-    folders = (evidence.teacher.folder.name, evidence.signals.folder.name, student.folder.name)
+    trimmed = () if evidence.tokens is None else (evidence.tokens.folder.name,)
+    folders = (evidence.teacher.folder.name, *trimmed, evidence.signals.folder.name, student.folder.name)
     drawn = _drawn(shared_charts.training_curve(student.training, METRIC))
     return Section("distillation", "Distillation", lead, drawn, tuple(blocks), folders)
 

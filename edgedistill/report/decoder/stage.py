@@ -15,6 +15,7 @@ from edgedistill.decoder_values import (
     DecoderSignals,
     DecoderStart,
     DecoderStudent,
+    DecoderTokens,
     QuantizedDecoder,
 )
 from edgedistill.recipe import Recipe
@@ -41,6 +42,7 @@ def report(
     benchmark: DecoderBenchmark,
     start: DecoderStart | None = None,
     folder: Path,
+    tokens: DecoderTokens | None = None,
 ) -> Report:
     """Write report.md, report.html and report.json into `folder`, and return the verdict with its reasons.
 
@@ -49,6 +51,7 @@ def report(
         start: what the student started from beside its teacher.
         quantized: method -> model.
         artifacts: format -> artifact.
+        tokens: those that the student keeps; None where that is all of the teacher's.
     """
     from edgedistill.report import html, markdown  # matplotlib: only when there is a page to draw
     from edgedistill.report.decoder import exact, tables
@@ -57,7 +60,7 @@ def report(
 
     evidence = DecoderEvidence(
         recipe=recipe, task=task, corpus=corpus, teacher=teacher, signals=signals, start=start, student=student,
-        controls=controls, quantized=quantized, artifacts=artifacts, benchmark=benchmark,
+        controls=controls, quantized=quantized, artifacts=artifacts, benchmark=benchmark, tokens=tokens,
     )  # fmt: skip
     lines = judge(recipe.budget, benchmark)
     name = recommend(lines, benchmark)
