@@ -82,7 +82,7 @@ def _read(answer: Any, whole: Any, own: Any, kept: np.ndarray, texts: list[str],
         return folding.logits(said)
 
     log_probs = positions_of(folded, rows.counted, len(kept))["log_prob"]
-    teacher = WholeTeacher(answer, whole, folding, Options(kind="text_generation", max_length=LONGEST))
+    teacher = WholeTeacher(answer, whole, own, folding, Options(kind="text_generation", max_length=LONGEST))
     return teacher.readings(middles, rows, log_probs), float(np.concatenate(moved).mean())
 
 

@@ -12,7 +12,7 @@ from tiny_decoders import SPECIAL, TEMPLATE, documents, write_decoder, write_tok
 from edgedistill.errors import DataError
 from edgedistill.models.decoder import Decoder
 from edgedistill.models.load import load_tokenizer
-from edgedistill.training.decoder_rows import conversation_row, document_rows, rows_of_texts, write_rows
+from edgedistill.training.decoder_rows import conversation_row, document_rows, drawn_rows, rows_of_texts, write_rows
 
 PARTS = ("token_ids", "offsets", "counts", "texts")
 CHAT = [
@@ -122,5 +122,20 @@ def test_only_the_tokens_before_an_answer_are_kept(tokenizer: Any, tmp_path: Pat
 
 def test_a_limit_takes_whole_rows(tokenizer: Any, tmp_path: Path) -> None:
     rows = written(tokenizer, tmp_path, 100)
-    assert 84 < len(rows.tokens.ids) <= 100
+    assert 68 < len(rows.tokens.ids) <= 100
     assert (np.diff(rows.texts) >= 0).all()
+
+
+def test_what_a_limit_leaves_does_not_depend_on_the_order_of_the_file(tokenizer: Any) -> None:
+    def left(texts: list[str], limit: int) -> list[list[int]]:
+        rows = rows_of_texts(tokenizer, texts, 16, conversations=False)
+        return [row.ids for _, row in drawn_rows(rows, limit, lambda row: len(row.ids))]
+
+    texts = documents(60)
+    some = left(texts, 300)
+    assert sorted(some) == sorted(left(texts[::-1], 300))
+    assert some != left(texts[::-1], 300), "but their order is the file's"
+    whole = left(texts, 10**6)
+    assert some != whole[: len(some)], "not the first ones"
+    assert [ids for ids in whole if ids in some] == some
+    assert len(left(texts, 1)) == 1

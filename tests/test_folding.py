@@ -1,5 +1,6 @@
 """A large vocabulary's distribution in the words of a smaller one: no probability is lost, made up, or scaled."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ class Trimmed:
 
     def teacher(self) -> WholeTeacher:
         options = Options(kind="text_generation", max_length=128)
-        return WholeTeacher(self.answer, self.whole, self.folding, options)
+        return WholeTeacher(self.answer, self.whole, self.own, self.folding, options)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +111,18 @@ def trimmed(tmp_path_factory: pytest.TempPathFactory) -> Trimmed:
 def readings(made: Trimmed) -> Any:
     said = positions_of(made.folding.answer(made.answer), made.rows.counted, len(made.folding.kept))
     return made.teacher().readings(made.texts, made.rows, said["log_prob"])
+
+
+def test_windows_from_the_middle_of_texts_are_read_where_they_stand(tmp_path: Path) -> None:
+    every = Trimmed(tmp_path, VOCAB)  # nothing is dropped: both readings of a window are the same tokens
+    files = {part: tmp_path / f"{part}.npy" for part in ("token_ids", "offsets", "counts", "texts")}
+    every.rows = write_rows(rows_of_texts(every.own, every.texts, 16, conversations=False), files, 0, 200)
+    said = positions_of(every.folding.answer(every.answer), every.rows.counted, VOCAB)["log_prob"]
+    teacher = replace(every.teacher(), options=Options(kind="text_generation", max_length=16))
+    found = teacher.readings(every.texts, every.rows, said)
+    assert len(every.rows.tokens) < sum(len(every.own(text)["input_ids"]) // 16 for text in every.texts)
+    assert found.tokens == found.whole_tokens > 150
+    assert found.difference.value == pytest.approx(0, abs=1e-6)
 
 
 def test_a_file_of_more_tokens_is_asked_in_the_ids_of_the_rows(trimmed: Trimmed) -> None:

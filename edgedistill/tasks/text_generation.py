@@ -43,7 +43,11 @@ class Options(TaskOptions):
     )
     cache: CacheOptions = Field(CacheOptions(), description="How the teacher's logits are kept.")
     train_tokens: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Most tokens of train that teacher and student read, whole rows; null reads all."
+        None,
+        description="Most tokens of train that teacher and student read, whole rows, chosen by hash; null reads all.",
+    )
+    calibration_tokens: int = Field(
+        65_536, ge=64, description="Most tokens of calibration that an importance matrix is computed on, whole rows."
     )
     judged_positions: int = Field(
         4096, ge=64, description="Most positions of each held-out split that are judged; 2 bytes per token of the "

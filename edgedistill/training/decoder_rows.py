@@ -3,11 +3,13 @@
 No row holds two documents, so no token sees another text. Rows of like length share a batch, which wastes little.
 """
 
+import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
@@ -119,18 +121,45 @@ def rows_of_texts(
             yield number, row
 
 
+def drawn_rows(
+    rows: Iterable[tuple[int, Row]], limit: int | None, size: Callable[[Row], int]
+) -> Iterable[tuple[int, Row]]:
+    """Return so many rows that their sizes add up to `limit` at most, but at least one; in their order.
+
+    Which ones is decided by a hash of their tokens and not by their place: the first rows of a file are often of one
+    time, one author, one kind. No more than the chosen rows are ever in memory.
+
+    Args:
+        limit: None takes all.
+        size: of a row.
+    """
+    if limit is None:
+        return rows
+    kept: list[tuple[int, int, int, Row]] = []  # a heap: the row with the largest hash goes first
+    total = 0
+    for order, (number, row) in enumerate(rows):
+        total += size(row)
+        heappush(kept, (-_hash_of(row), order, number, row))
+        while total > limit and len(kept) > 1:
+            total -= size(heappop(kept)[-1])
+    return ((number, row) for _, _, number, row in sorted(kept, key=lambda one: one[1]))
+
+
+def _hash_of(row: Row) -> int:
+    ids = np.array(row.ids, dtype="<i4").tobytes()
+    return int.from_bytes(hashlib.blake2b(ids, digest_size=8).digest(), "big")
+
+
 def write_rows(
     rows: Iterable[tuple[int, Row]], files: dict[str, Path], pad_id: int, limit: int | None, *, whole: bool = False
 ) -> DecoderRows:
     """Write rows to the .npy files token_ids, offsets, counts and texts, and map them.
 
     Args:
-        limit: most tokens, whole rows; None takes all.
+        limit: most tokens, whole rows, see `drawn_rows`; None takes all.
     """
     ids, counts, ends, texts = array("i"), array("b"), array("q", [0]), array("q")
-    for number, row in rows:
-        if limit is not None and len(ids) + len(row.ids) > limit:
-            break
+    for number, row in drawn_rows(rows, limit, lambda one: len(one.ids)):
         ids.extend(row.ids)
         counts.extend(row.counts)
         ends.append(len(ids))

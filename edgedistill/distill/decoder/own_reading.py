@@ -18,7 +18,7 @@ from edgedistill.models.decoder_vocabulary import written_of
 from edgedistill.models.tokenizer_json import of_bytes, token_ids
 from edgedistill.statistics import mean_over_rows
 from edgedistill.tasks.text_generation import Options
-from edgedistill.training.decoder_rows import DecoderRows, conversation_row
+from edgedistill.training.decoder_rows import DecoderRows, conversation_row, rows_of_texts
 from edgedistill.training.folding import Folding
 from edgedistill.training.positions import AT_ONCE, Answer, log_probabilities
 
@@ -46,6 +46,7 @@ class WholeTeacher:
 
     answer: Answer
     tokenizer: Any
+    kept: Any  # the tokenizer of the kept tokens
     folding: Folding  # its tokens and the kept ones
     options: Options
 
@@ -93,19 +94,31 @@ class WholeTeacher:
         """Yield each row in kept tokens and in the teacher's own."""
         lengths = byte_lengths(self.tokenizer)
         texts, at = enumerate(given), -1
-        begins, own = 0, Reading(*(np.empty(0, dtype=np.int64),) * 3)
+        own = Reading(*(np.empty(0, dtype=np.int64),) * 3)
+        windows: Iterator[tuple[int, np.ndarray]] = iter(())
         for number, belongs in enumerate(np.asarray(rows.texts).tolist()):
             if belongs != at:
                 text = next(text for at, text in texts if at == belongs)
-                at, begins, own = belongs, 0, self._own(text, lengths)
+                at, own, windows = belongs, self._own(text, lengths), self._windows(text, lengths)
             span = slice(*rows.tokens.offsets[number : number + 2])
-            ids = self.folding.kept[rows.tokens.ids[span]]
+            read = np.asarray(rows.tokens.ids[span])
+            begins = next(before for before, window in windows if np.array_equal(window, read))
+            ids = self.folding.kept[read]
             ours = Reading(ids, np.asarray(rows.counted.counts[span]), begins + np.cumsum(lengths[ids]))
             within = (own.ends - lengths[own.ids] >= begins) & (own.ends <= ours.ends[-1])
             counts = own.counts[within].copy()
             counts[:1] = False  # nothing stands before it
             yield ours, Reading(own.ids[within], counts, own.ends[within])
-            begins = int(ours.ends[-1])
+
+    def _windows(self, text: str, lengths: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield every row that a text is cut into, and the bytes of the text before it."""
+        before = 0
+        for _, row in rows_of_texts(
+            self.kept, [text], self.options.max_length, conversations=self.options.conversations
+        ):
+            ids = np.asarray(row.ids)
+            yield before, ids
+            before += int(lengths[self.folding.kept[ids]].sum())
 
     def _own(self, text: str, lengths: np.ndarray) -> Reading:
         """Return a whole text in the teacher's own tokens."""

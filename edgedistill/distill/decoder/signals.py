@@ -6,7 +6,7 @@ every later model can be held against it. A killed recording goes on at the rows
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from edgedistill.models.decoder import load_decoder
 from edgedistill.models.load import load_tokenizer
 from edgedistill.progress import bar
 from edgedistill.tasks.text_generation import Options
-from edgedistill.training.decoder_rows import DecoderRows, rows_of_texts, write_rows
+from edgedistill.training.decoder_rows import DecoderRows, drawn_rows, rows_of_texts, write_rows
 from edgedistill.training.folding import Folding, read_folding
 from edgedistill.training.known_logits import drawn
 from edgedistill.training.language import logits_of_row, recorded
@@ -94,7 +94,7 @@ def record(
     evaluation, reference = recorded(told, held_out, folder, "teacher", vocabulary)
     whole = None
     if tokens is not None and folding is not None:
-        as_it_is = WholeTeacher(answer, load_tokenizer(checkpoint), folding, options)
+        as_it_is = WholeTeacher(answer, load_tokenizer(checkpoint), tokenizer, folding, options)
         said = {name: np.load(folder / file)["log_prob"] for name, file in evaluation.positions.items()}
         readings = {
             name: as_it_is.readings(texts_of(corpus, name), rows, said[name]) for name, rows in held_out.items()
@@ -121,10 +121,10 @@ def record(
 def _rows(tokenizer: Any, corpus: Corpus, name: str, options: Options, folder: Path) -> DecoderRows:
     files = {part: folder / f"{name}.{part}.npy" for part in PARTS}
     texts = texts_of(corpus, name)
-    rows = rows_of_texts(tokenizer, texts, options.max_length, conversations=options.conversations)
+    rows: Iterable[Any] = rows_of_texts(tokenizer, texts, options.max_length, conversations=options.conversations)
     if name in (*corpus.evaluation_splits, "validation"):
-        rows = _until(rows, options.judged_positions)
-    limit = options.train_tokens if name == "train" else None
+        rows = drawn_rows(rows, options.judged_positions, lambda row: sum(row.counts))
+    limit = {"train": options.train_tokens, "calibration": options.calibration_tokens}.get(name)
     read = write_rows(rows, files, tokenizer.pad_token_id, limit, whole=options.conversations)
     if not len(read.tokens):
         raise DataError(
@@ -132,16 +132,6 @@ def _rows(tokenizer: Any, corpus: Corpus, name: str, options: Options, folder: P
             "raise task.max_length, or give shorter texts"
         )
     return read
-
-
-def _until(rows: Iterator[tuple[int, Any]], positions: int) -> Iterator[tuple[int, Any]]:
-    """Yield rows as long as they hold no more positions than these together; the first one always."""
-    seen = 0
-    for number, row in rows:
-        seen += sum(row.counts)
-        if seen > positions and seen > sum(row.counts):
-            return
-        yield number, row
 
 
 def _cached(asked: Asked, rows: DecoderRows, folder: Path, name: str) -> CachedLogits:
