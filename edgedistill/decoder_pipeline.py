@@ -16,11 +16,12 @@ from edgedistill.decoder_values import (
     DecoderStart,
     DecoderStudent,
     DecoderTokens,
+    MeasuredImportance,
     QuantizedDecoder,
 )
 from edgedistill.models.student import starts_apart
 from edgedistill.results import Report
-from edgedistill.stages import recipe_sha256
+from edgedistill.stages import reads_importance, recipe_sha256
 
 
 class OfDecoder(Building):
@@ -85,15 +86,22 @@ class OfDecoder(Building):
         return {**given, "student": student, "controls": self.once("controls", control, DecoderControls)}
 
     def _quantize(self, made: dict[str, Any]) -> dict[str, QuantizedDecoder]:
+        def measure(folder: Path) -> MeasuredImportance:
+            from edgedistill.quantize.importance import measure
+
+            return measure(made["student"], made["signals"], folder)
+
         def make(options: Any) -> Callable[[Path], QuantizedDecoder]:
             def quantize(folder: Path) -> QuantizedDecoder:
                 from edgedistill.quantize.decoder import quantize
 
                 values = {name: made[name] for name in ("student", "corpus", "signals")}
-                return quantize(options, **values, folder=folder)
+                return quantize(options, **values, importance=importance, folder=folder)
 
             return quantize
 
+        read = reads_importance(self.recipe.quantize)
+        importance = self.once("importance", measure, MeasuredImportance) if read else None
         return {
             options.method: self.once(f"quantize-{options.method}", make(options), QuantizedDecoder)
             for options in self.recipe.quantize

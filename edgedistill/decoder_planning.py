@@ -58,6 +58,8 @@ def guesses(
         )
     if recipe.student.vocabulary is not None:
         found["tokens"] = (SMALL_S + data_bytes / READ_BYTES_PER_S, teacher.weights_bytes * (2 if fit else 1))
+    calibrated = min(task.calibration_tokens, recipe.data.split.calibration * data_bytes / BYTES_PER_TOKEN)
+    found["importance"] = (SMALL_S + seconds(made, calibrated), 10**6)
     for options in recipe.quantize:
         encoding = SMALL_S + made.parameters / ENCODED_WEIGHTS_PER_S + seconds(made, judged)
         found[f"quantize-{options.method}"] = (encoding, made.weights_bytes // 6)

@@ -232,6 +232,15 @@ class TensorFacts(Value):
     )
 
 
+class MeasuredImportance(StageValue):
+    """How strongly each column of a student's weights is felt over calibration text."""
+
+    file: RelativePath = Field(description="safetensors: weight name -> (columns,) float32, mean square of its inputs.")
+    sha256: Sha256
+    positions: int = Field(description="Calibration tokens.")
+    seconds: float
+
+
 class QuantizedDecoder(StageValue):
     """A student whose every stored number is decided."""
 
@@ -241,10 +250,9 @@ class QuantizedDecoder(StageValue):
     weights_bytes: int
     weights_sha256: Sha256
     bits_per_weight: float
-    importance: RelativePath | None = Field(
-        description="safetensors: weight name -> (columns,) float32, mean square of its inputs; None: none was used."
+    importance_positions: int = Field(
+        description="Calibration tokens whose importance matrix decided its numbers; 0 where none did."
     )
-    importance_positions: int = Field(description="Calibration tokens that it was computed on; 0 where there is none.")
     evaluation: DecoderEvaluation = Field(description="Of the rounded weights in PyTorch, activations as they are.")
 
 

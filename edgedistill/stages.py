@@ -1,6 +1,6 @@
 """Every stage of a recipe, named with all that its result depends on, before anything runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from edgedistill.models.student import own_checkpoint, starts_apart
 from edgedistill.provenance import code_of, host, versions
 from edgedistill.recipe import DECIDES_THE_FILES, Recipe
 from edgedistill.run import Run, fingerprint
+from edgedistill.section import MethodOptions
 from edgedistill.targets import _cpu
 from edgedistill.values import Corpus
 
@@ -43,6 +44,11 @@ def recipe_sha256(recipe: Recipe) -> str:
     """Return the hash of all that decides the artifact's bytes: a budget and further seeds do not change a file."""
     sections = recipe.model_dump(mode="json", exclude={"distill": CONTROLS})
     return sha256_of_text(canonical_json({name: sections[name] for name in DECIDES_THE_FILES}))
+
+
+def reads_importance(methods: Iterable[MethodOptions]) -> bool:
+    """Whether a method decides by an importance matrix, which is then measured once for all of them."""
+    return any(getattr(options, "reads_importance", False) for options in methods)
 
 
 def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
@@ -107,12 +113,7 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
     taught = ("signals", *(stage for stage in ("tokens", "start", "search") if stage in made))
     add("student", "distill", ("distill", *shared), taught, distill=said, **learners)
     add("controls", "distill", ("distill", *shared), taught, distill=said, wanted=wanted, **learners)
-    for options in recipe.quantize:
-        method = registry.load("edgedistill.quantize.methods", options.method)
-        add(
-            f"quantize-{options.method}", "quantize", ("quantize", *shared), ("student",),
-            options=options, depends=method.needs(options), versions=trainers,
-        )  # fmt: skip
+    _quantized(add, recipe, made, shared, trainers)
     quantized = tuple(f"quantize-{options.method}" for options in recipe.quantize)
     for layout in recipe.export:
         add(
@@ -131,6 +132,21 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         budget=recipe.budget, versions=versions("jinja2", "matplotlib", "huggingface_hub"),
     )  # fmt: skip
     return made
+
+
+def _quantized(
+    add: Callable[..., None], recipe: Recipe, made: Mapping[str, Stage], shared: tuple[str, ...], trainers: Any
+) -> None:
+    """Add every method, and before them the importance matrix that they read."""
+    if reads_importance(recipe.quantize):
+        add("importance", "quantize", ("quantize", *shared), ("student",), versions=trainers)
+    before = ("student", *(("importance",) if "importance" in made else ()))
+    for options in recipe.quantize:
+        method = registry.load("edgedistill.quantize.methods", options.method)
+        add(
+            f"quantize-{options.method}", "quantize", ("quantize", *shared), before,
+            options=options, depends=method.needs(options), versions=trainers,
+        )  # fmt: skip
 
 
 def _before_signals(

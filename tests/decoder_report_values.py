@@ -227,7 +227,6 @@ def quantized(importance: bool = True) -> QuantizedDecoder:
         weights_bytes=38_100_000,
         weights_sha256=digest(51),
         bits_per_weight=5.31,
-        importance=PurePosixPath("importance.safetensors") if importance else None,
         importance_positions=81_920 if importance else 0,
         evaluation=evaluation(ROUNDED),
     )

@@ -13,6 +13,7 @@ from edgedistill.errors import ModelError, QuantizationError
 from edgedistill.models import block_tensors
 from edgedistill.models.block_tensors import BlockTensor
 from edgedistill.quantize.block_stage import block_weights
+from edgedistill.quantize.importance import importance_of
 from edgedistill.quantize.rounded import simulated
 
 TABLE, DOWN = "model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight"
@@ -80,7 +81,7 @@ def test_every_number_is_decided_and_told(method: str, symmetric: bool, tied: bo
     model = TinyDecoder(64, tied=tied).eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     options = options_of(method, symmetric=symmetric)
-    tensors, facts, _ = block_weights(options, model, some_rows())
+    tensors, facts, _ = block_weights(options, model, importance_of(model, some_rows()))
     assert not faults(model, options, tensors, facts)
     kinds = {name: tensor.type for name, tensor in tensors.items()}
     assert kinds[TABLE] == kinds[DOWN] == f"{method.removeprefix('onnx_').upper()}_32"
@@ -92,7 +93,7 @@ def test_every_number_is_decided_and_told(method: str, symmetric: bool, tied: bo
 
 def test_the_check_rejects_what_is_told_wrongly() -> None:
     model, options = TinyDecoder(64).eval(), options_of()
-    tensors, facts, _ = block_weights(options, model, some_rows())
+    tensors, facts, _ = block_weights(options, model, importance_of(model, some_rows()))
     first = facts[0].model_copy
     for twin in (
         first(update={"relative_error": 2 * facts[0].relative_error}),
@@ -110,7 +111,7 @@ def test_more_bits_and_smaller_blocks_say_what_the_float_model_says() -> None:
     ids, mask = (torch.from_numpy(array) for array in some_rows(30, seed=5).padded(np.arange(30)))
     errors = []
     for options in (options_of(group_size=64), options_of(group_size=16), options_of("onnx_int8")):
-        tensors, _, _ = block_weights(options, model, some_rows())
+        tensors, _, _ = block_weights(options, model, importance_of(model, some_rows()))
         with torch.no_grad():
             said, float_said = (one(ids, mask)[mask.bool()] for one in (simulated(model, tensors), model))
         errors.append(float((said - float_said).square().mean()))
@@ -128,28 +129,30 @@ def test_importance_protects_what_flows_into_loud_columns(symmetric: bool) -> No
     errors = []
     for importance in (False, True):
         options = options_of(symmetric=symmetric, importance=importance, overrides={TABLE: "float32"})
-        tensors, _, used = block_weights(options, model, some_rows(60))
+        tensors, _, used = block_weights(options, model, importance_of(model, some_rows(60)))
         assert (used is not None) is importance
         with torch.no_grad():
             said, float_said = (one(ids, mask)[mask.bool()] for one in (simulated(model, tensors), model))
         errors.append(float((said - float_said).square().mean()))
     assert errors[1] < 0.85 * errors[0]
-    with pytest.raises(QuantizationError, match="no rows"):
-        block_weights(options_of(importance=True), model, some_rows().take(np.arange(0)))
+    with pytest.raises(QuantizationError, match="was not measured"):
+        block_weights(options_of(importance=True), model, None)
 
 
 def test_rows_that_do_not_divide_get_smaller_blocks_and_keep_the_reason() -> None:
-    _, facts, _ = block_weights(options_of(group_size=128), TinyDecoder(96).eval(), some_rows())
+    _, facts, _ = block_weights(
+        options_of(group_size=128), model := TinyDecoder(96).eval(), importance_of(model, some_rows())
+    )
     told = {one.name: one for one in facts}
     assert (told[TABLE].type, told[TABLE].wanted) == ("INT4_32", "INT4_128")
     assert told[TABLE].reason == "96 columns do not divide into blocks of 128"
     with pytest.raises(QuantizationError, match=f"^{TABLE}: group_size 32 does not divide 40 columns"):
-        block_weights(options_of(), TinyDecoder(40).eval(), some_rows())
+        block_weights(options_of(), model := TinyDecoder(40).eval(), importance_of(model, some_rows()))
 
 
 def test_an_override_gives_a_matrix_another_width() -> None:
     options = options_of(overrides={TABLE: "int8", "*.layers.0.*": "float32", "*v_proj*": "int8"})
-    tensors, _, _ = block_weights(options, TinyDecoder(64).eval(), some_rows())
+    tensors, _, _ = block_weights(options, model := TinyDecoder(64).eval(), importance_of(model, some_rows()))
     kinds = {name: tensor.type for name, tensor in tensors.items()}
     assert kinds[TABLE] == kinds["model.layers.1.self_attn.v_proj.weight"] == "INT8_32"
     assert kinds["model.layers.0.self_attn.v_proj.weight"] == "F32"
@@ -157,13 +160,17 @@ def test_an_override_gives_a_matrix_another_width() -> None:
     with pytest.raises(
         QuantizationError, match=r"overrides: '\*\.norm\*' fits no matrix; there are: lm_head\.weight, "
     ):
-        block_weights(options_of(overrides={"*.norm*": "int8"}), TinyDecoder(64, tied=False).eval(), some_rows())
+        block_weights(
+            options_of(overrides={"*.norm*": "int8"}),
+            model := TinyDecoder(64, tied=False).eval(),
+            importance_of(model, some_rows()),
+        )
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     for symmetric in (True, False):
         options = options_of(symmetric=symmetric, overrides={TABLE: "int8"})
-        tensors, _, _ = block_weights(options, TinyDecoder(64).eval(), some_rows())
+        tensors, _, _ = block_weights(options, model := TinyDecoder(64).eval(), importance_of(model, some_rows()))
         block_tensors.save(tensors, tmp_path / "weights.safetensors")
         loaded = block_tensors.load(tmp_path / "weights.safetensors")
         assert loaded.keys() == tensors.keys()
@@ -178,6 +185,6 @@ def test_what_is_wrong_is_told_with_the_tensors_name() -> None:
     with torch.no_grad():
         model.model.get_parameter(DOWN)[0, 0] = torch.nan
     with pytest.raises(QuantizationError, match=f"^{DOWN}: the weight has a NaN"):
-        block_weights(options_of(), model, some_rows())
+        block_weights(options_of(importance=False), model, None)
     with pytest.raises(ModelError, match=r"INT4_32 of shape \(2, 64\) is not stored as uint8 of shape \(2, 64\)"):
         BlockTensor("INT4_32", (2, 64), np.zeros((2, 64), np.uint8))

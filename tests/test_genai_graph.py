@@ -5,13 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 import torch
 from odd_texts import ODD_TEXTS
 from tiny_decoders import documents, write_decoder
-from tiny_ggml import some_rows
 
 from edgedistill.errors import ModelError, StageError
 from edgedistill.export import genai_builder
@@ -28,7 +26,6 @@ from edgedistill.quantize.rounded import simulated
 
 pytest.importorskip("onnxruntime_genai", reason="its model builder is in the extra genai")
 OF = onnx_genai.Options
-NO_ROWS = some_rows().take(np.arange(0))
 QUERY, TABLE, HEAD = "model.layers.0.self_attn.q_proj.weight", "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -76,7 +73,7 @@ def test_a_folder_holds_and_computes_what_was_decided(
     built: Path, checkpoint: Path, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     model = load_decoder(checkpoint)
-    tensors, facts, _ = block_weights(Options(method="onnx_int4", importance=False, **settings), model, NO_ROWS)
+    tensors, facts, _ = block_weights(Options(method="onnx_int4", importance=False, **settings), model, None)
     place = written(built, checkpoint, tmp_path, tensors)
     assert onnx_genai.differences(place, tensors) == []
     graph = onnx.load(place / "model.onnx").graph
@@ -98,7 +95,7 @@ def _empty(folder: Path) -> Path:
 
 def test_the_accuracy_level_is_the_recipes(built: Path, checkpoint: Path, tmp_path: Path) -> None:
     model = load_decoder(checkpoint)
-    tensors, _, _ = block_weights(Options(method="onnx_int4", importance=False), model, NO_ROWS)
+    tensors, _, _ = block_weights(Options(method="onnx_int4", importance=False), model, None)
     for level in (0, 1, 4):
         place = written(built, checkpoint, tmp_path / str(level), tensors, level)
         stored = onnx.load(place / "model.onnx", load_external_data=False)
@@ -111,7 +108,7 @@ def test_the_accuracy_level_is_the_recipes(built: Path, checkpoint: Path, tmp_pa
 
 
 def test_two_writes_give_the_same_bytes(built: Path, checkpoint: Path, tmp_path: Path) -> None:
-    tensors, _, _ = block_weights(Options(method="onnx_int4", importance=False), load_decoder(checkpoint), NO_ROWS)
+    tensors, _, _ = block_weights(Options(method="onnx_int4", importance=False), load_decoder(checkpoint), None)
     one, other = (written(built, checkpoint, tmp_path / name, tensors) for name in ("one", "other"))
     for file in one.iterdir():
         assert file.read_bytes() == (other / file.name).read_bytes()
@@ -160,7 +157,7 @@ def _say_larger_blocks(graph: Any) -> None:
     ],
 )
 def test_what_was_changed_is_found(built: Path, checkpoint: Path, tmp_path: Path, change: Any, named: str) -> None:
-    tensors, _, _ = block_weights(Options(method="onnx_int4", importance=False), load_decoder(checkpoint), NO_ROWS)
+    tensors, _, _ = block_weights(Options(method="onnx_int4", importance=False), load_decoder(checkpoint), None)
     place = written(built, checkpoint, tmp_path, tensors)
     tampered(place, lambda graph: None)
     assert onnx_genai.differences(place, tensors) == []
@@ -171,7 +168,7 @@ def test_what_was_changed_is_found(built: Path, checkpoint: Path, tmp_path: Path
 
 def test_numbers_that_the_builder_changed_are_refused(built: Path, checkpoint: Path, tmp_path: Path) -> None:
     tensors, _, _ = block_weights(
-        Options(method="onnx_int4", importance=False, overrides={"*": "float32"}), load_decoder(checkpoint), NO_ROWS
+        Options(method="onnx_int4", importance=False, overrides={"*": "float32"}), load_decoder(checkpoint), None
     )
     other = tensors[QUERY].data.copy()
     other[0, 0] += 1

@@ -13,11 +13,11 @@ from edgedistill.errors import QuantizationError
 from edgedistill.models import ggml_tensors
 from edgedistill.models.ggml_tensors import GgmlTensor
 from edgedistill.quantize.ggml_stage import ggml_weights
+from edgedistill.quantize.importance import importance_of
 from edgedistill.quantize.rounded import simulated
 
 pytest.importorskip("llama_cpp", reason="ggml's encoder is in llama-cpp-python")
 BY_BITS = ("q2_k", "q3_k_m", "q4_k_m", "q5_k_m", "q6_k", "q8_0", "gguf_f16")
-EMPTY = some_rows().take(np.arange(0))
 TABLE, DOWN = "model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight"
 
 
@@ -66,7 +66,7 @@ def faults(model: Any, tensors: dict[str, GgmlTensor], facts: Any) -> list[str]:
 def test_every_number_is_decided_and_told(method: str, tied: bool) -> None:
     model = TinyDecoder(256, tied=tied).eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    tensors, facts, _ = ggml_weights(options_of(method), model, model.config, some_rows())
+    tensors, facts, _ = ggml_weights(options_of(method), model, model.config, importance_of(model, some_rows()))
     assert not faults(model, tensors, facts)
     assert ("lm_head.weight" in tensors) is not tied
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items()), "left as it is"
@@ -76,7 +76,7 @@ def test_every_number_is_decided_and_told(method: str, tied: bool) -> None:
 
 def test_the_check_rejects_what_is_told_wrongly() -> None:
     model = TinyDecoder(256).eval()
-    tensors, facts, _ = ggml_weights(options_of("q4_k_m"), model, model.config, some_rows())
+    tensors, facts, _ = ggml_weights(options_of("q4_k_m"), model, model.config, importance_of(model, some_rows()))
     first = facts[0].model_copy
     for twin in (
         first(update={"relative_error": 2 * facts[0].relative_error}),
@@ -93,7 +93,7 @@ def test_more_bits_say_what_the_float_model_says() -> None:
     said = logits(model)
     errors = []
     for method in BY_BITS:
-        tensors, _, _ = ggml_weights(options_of(method), model, model.config, some_rows())
+        tensors, _, _ = ggml_weights(options_of(method), model, model.config, importance_of(model, some_rows()))
         errors.append(float((logits(simulated(model, tensors)) - said).square().mean()))
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 100 * errors[-2] > 100 * errors[-1]
@@ -104,7 +104,9 @@ def test_importance_protects_the_columns_that_are_loud(method: str) -> None:
     model = loud_model()
     said, errors = logits(model), []
     for importance in (False, True):
-        tensors, _, used = ggml_weights(options_of(method, importance=importance), model, model.config, some_rows(60))
+        tensors, _, used = ggml_weights(
+            options_of(method, importance=importance), model, model.config, importance_of(model, some_rows(60))
+        )
         assert (used is not None) is importance
         errors.append(float((logits(simulated(model, tensors)) - said).square().mean()))
     assert errors[1] < 0.85 * errors[0]
@@ -113,19 +115,19 @@ def test_importance_protects_the_columns_that_are_loud(method: str) -> None:
 @pytest.mark.parametrize("method", ["gguf_f16", "q8_0"])
 def test_where_nothing_is_chosen_calibration_is_not_read(method: str) -> None:
     model = TinyDecoder().eval()
-    assert ggml_weights(options_of(method), model, model.config, EMPTY)[2] is None
-    with pytest.raises(QuantizationError, match="no rows"):
-        ggml_weights(options_of(method, overrides={"*v_proj*": "Q5_0"}), model, model.config, EMPTY)
-    with pytest.raises(QuantizationError, match="no rows"):
-        ggml_weights(options_of("q4_0"), model, model.config, EMPTY)
-    assert ggml_weights(options_of("q4_0", importance=False), model, model.config, EMPTY)[2] is None
+    assert ggml_weights(options_of(method), model, model.config, None)[2] is None
+    with pytest.raises(QuantizationError, match="was not measured"):
+        ggml_weights(options_of(method, overrides={"*v_proj*": "Q5_0"}), model, model.config, None)
+    with pytest.raises(QuantizationError, match="was not measured"):
+        ggml_weights(options_of("q4_0"), model, model.config, None)
+    assert ggml_weights(options_of("q4_0", importance=False), model, model.config, None)[2] is None
 
 
 def test_a_table_that_is_the_head_too_is_stored_without_importance() -> None:
     model = TinyDecoder(256).eval()
     asked = options_of("q4_k_m", overrides={TABLE: "Q4_0"})
-    with_it, _, used = ggml_weights(asked, model, model.config, some_rows())
-    without, _, _ = ggml_weights(asked.model_copy(update={"importance": False}), model, model.config, EMPTY)
+    with_it, _, used = ggml_weights(asked, model, model.config, importance_of(model, some_rows()))
+    without, _, _ = ggml_weights(asked.model_copy(update={"importance": False}), model, model.config, None)
     assert used is not None
     assert "lm_head.weight" in used
     assert TABLE not in used
@@ -135,7 +137,7 @@ def test_a_table_that_is_the_head_too_is_stored_without_importance() -> None:
 
 def test_rows_that_do_not_divide_keep_the_reason() -> None:
     model = TinyDecoder(96).eval()
-    _, facts, _ = ggml_weights(options_of("q4_k_m"), model, model.config, some_rows())
+    _, facts, _ = ggml_weights(options_of("q4_k_m"), model, model.config, importance_of(model, some_rows()))
     told = {one.name: one for one in facts}
     assert (told[TABLE].type, told[TABLE].wanted) == ("Q8_0", "Q6_K")
     assert told[TABLE].reason == "96 columns do not divide into Q4_K's blocks of 256"
@@ -144,7 +146,7 @@ def test_rows_that_do_not_divide_keep_the_reason() -> None:
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     model = TinyDecoder(256).eval()
-    tensors, _, _ = ggml_weights(options_of("q4_k_m"), model, model.config, some_rows())
+    tensors, _, _ = ggml_weights(options_of("q4_k_m"), model, model.config, importance_of(model, some_rows()))
     ggml_tensors.save(tensors, tmp_path / "weights.safetensors")
     loaded = ggml_tensors.load(tmp_path / "weights.safetensors")
     assert torch.equal(logits(simulated(model, loaded)), logits(simulated(model, tensors)))
@@ -152,7 +154,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 def test_tensors_of_another_model_are_refused() -> None:
     model = TinyDecoder().eval()
-    tensors, _, _ = ggml_weights(options_of("q8_0"), model, model.config, EMPTY)
+    tensors, _, _ = ggml_weights(options_of("q8_0"), model, model.config, None)
     with pytest.raises(QuantizationError, match=r"lm_head\.weight: in the model or among the tensors, but not in both"):
         simulated(TinyDecoder(tied=False), tensors)
 
@@ -162,4 +164,4 @@ def test_what_is_wrong_is_told_with_the_tensors_name() -> None:
     with torch.no_grad():
         model.model.get_parameter(DOWN)[0, 0] = torch.nan
     with pytest.raises(QuantizationError, match=f"^{DOWN}: the weight has a NaN"):
-        ggml_weights(options_of("q8_0"), model, model.config, EMPTY)
+        ggml_weights(options_of("q8_0"), model, model.config, None)

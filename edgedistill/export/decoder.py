@@ -143,7 +143,7 @@ def _files_of(place: Path) -> list[Path]:
 
 
 def _importance(model: QuantizedDecoder) -> dict[str, str] | None:
-    if model.importance is None:
+    if not model.importance_positions:
         return None
     entries = sum(len(one.shape) == 2 for one in model.tensors)
     return {"dataset": "calibration split", "entries_count": str(entries)}

@@ -13,17 +13,15 @@ from edgedistill.models.checkpoint_names import checkpoint_tensors, wrapped
 from edgedistill.progress import bar
 from edgedistill.quantize.affine import packed, quantize_groups
 from edgedistill.quantize.fitted import fitted_groups
-from edgedistill.quantize.importance import importance_of
+from edgedistill.quantize.importance import Importance, where_asked
 from edgedistill.quantize.methods._blocks import BlockOptions, BlockWidth
 from edgedistill.quantize.widths import named_by, naming
-from edgedistill.training.rows import TokenRows
 
-Importance = Mapping[str, np.ndarray]  # weight name -> (columns,) float32
 GROUP_SIZES = (256, 128, 64, 32, 16)  # that onnxruntime's operators take
 
 
 def block_weights(
-    options: BlockOptions, model: Any, calibration_rows: TokenRows
+    options: BlockOptions, model: Any, importance: Importance | None
 ) -> tuple[dict[str, BlockTensor], tuple[TensorFacts, ...], Importance | None]:
     """Return every tensor as it is stored, what is to be said of each, and the importance matrix that was used.
 
@@ -35,15 +33,15 @@ def block_weights(
     Args:
         options: of a method whose models are stored in blocks.
         model: float, called with ids and mask, in evaluation mode; left as it is.
-        calibration_rows: read where importance is asked for.
+        importance: of its weights, see `importance_of`; read where the options ask for it.
 
     Raises:
-        QuantizationError: calibration finds no rows, a pattern fits no matrix, no block divides a matrix's columns, or
-            a weight is not finite.
+        QuantizationError: importance is asked for and None, a pattern fits no matrix, no block divides a matrix's
+            columns, or a weight is not finite.
     """
     matrices, tensors = _matrices(model), checkpoint_tensors(model)
     _check_patterns(options.overrides, matrices)
-    importance = importance_of(model, calibration_rows) if options.importance else None
+    importance = where_asked(importance, options.importance)
     stored, facts = {}, []
     with bar(f"encoding {options.method}", len(tensors), "tensors") as advance:
         for name, tensor in tensors.items():

@@ -6,22 +6,23 @@ from typing import Any
 from accelerate import Accelerator
 
 from edgedistill import registry
-from edgedistill.decoder_values import DecoderSignals, DecoderStudent, QuantizedDecoder
+from edgedistill.decoder_values import DecoderSignals, DecoderStudent, MeasuredImportance, QuantizedDecoder
 from edgedistill.files import sha256_of
 from edgedistill.models.config_json import read_config
 from edgedistill.models.decoder import load_decoder
-from edgedistill.quantize.importance import save_importance
+from edgedistill.quantize.importance import load_importance
 from edgedistill.quantize.rounded import simulated
 from edgedistill.training.language import before, evaluated, logits_of_row, rows_of
 from edgedistill.values import Corpus
 
 METHODS = "edgedistill.quantize.methods"
-WEIGHTS, IMPORTANCE = "weights.safetensors", "importance.safetensors"
+WEIGHTS = "weights.safetensors"
 
 
 def quantize(
-    options: Any, *, student: DecoderStudent, corpus: Corpus, signals: DecoderSignals, folder: Path
-) -> QuantizedDecoder:
+    options: Any, *, student: DecoderStudent, corpus: Corpus, signals: DecoderSignals,
+    importance: MeasuredImportance | None, folder: Path,
+) -> QuantizedDecoder:  # fmt: skip
     """Return the student in the method's types; its numbers lie in `folder`/weights.safetensors.
 
     What is measured are the rounded weights. Runtimes round activations, too, while they multiply: what that adds is in
@@ -32,12 +33,10 @@ def quantize(
     """
     checkpoint = student.path(student.checkpoint)
     model = load_decoder(checkpoint)
-    calibration = rows_of(signals, "calibration")
     method: Any = registry.load(METHODS, options.method)
-    tensors, facts, importance = method.decide(options, model, read_config(checkpoint), calibration.tokens)
+    measured = None if importance is None else load_importance(importance.path(importance.file))
+    tensors, facts, used = method.decide(options, model, read_config(checkpoint), measured)
     method.save(tensors, folder / WEIGHTS)
-    if importance is not None:
-        save_importance(importance, folder / IMPORTANCE)
     rounded = simulated(model, tensors)
     del model
     device = Accelerator().device
@@ -54,7 +53,6 @@ def quantize(
         weights_bytes=(folder / WEIGHTS).stat().st_size,
         weights_sha256=sha256_of(folder / WEIGHTS),
         bits_per_weight=8 * stored / student.parameters,
-        importance=None if importance is None else IMPORTANCE,
-        importance_positions=0 if importance is None else len(calibration.tokens.ids),
+        importance_positions=0 if used is None or importance is None else importance.positions,
         evaluation=evaluation,
     )

@@ -11,16 +11,13 @@ from edgedistill.models.ggml_tensors import GgmlTensor
 from edgedistill.progress import bar
 from edgedistill.quantize.ggml_encoder import UNWEIGHTED, encode, ggml
 from edgedistill.quantize.ggml_mixtures import Choice, decide
-from edgedistill.quantize.importance import importance_of
+from edgedistill.quantize.importance import Importance, where_asked
 from edgedistill.quantize.methods._ggml import GgmlOptions
 from edgedistill.quantize.widths import naming
-from edgedistill.training.rows import TokenRows
-
-Importance = Mapping[str, np.ndarray]  # weight name -> (columns,) float32
 
 
 def ggml_weights(
-    options: GgmlOptions, model: Any, checkpoint_config: Mapping[str, Any], calibration_rows: TokenRows
+    options: GgmlOptions, model: Any, checkpoint_config: Mapping[str, Any], importance: Importance | None
 ) -> tuple[dict[str, GgmlTensor], tuple[TensorFacts, ...], Importance | None]:
     """Return every tensor as it is stored, what is to be said of each, and the importance matrix that was used.
 
@@ -28,17 +25,17 @@ def ggml_weights(
         options: of a method of decoders.
         model: float, called with ids and mask, in evaluation mode; left as it is.
         checkpoint_config: its config.json.
-        calibration_rows: read only where a chosen type's encoder reads importance; the matrix is None where none does.
+        importance: of its weights, see `importance_of`; None is returned where no chosen type's encoder reads it.
 
     Raises:
-        QuantizationError: a tensor cannot be stored so, calibration finds no rows, or an extra is not installed.
+        QuantizationError: a tensor cannot be stored so, or an extra is not installed.
     """
-    ggml()  # what is not installed is told before calibration
+    ggml()  # what is not installed is told before the work
     tensors = checkpoint_tensors(model)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     choices = decide(checkpoint_config, shapes, options.SCHEME, options.overrides, has_importance=options.importance)
     reads = any(choice.type not in UNWEIGHTED for choice in choices.values())
-    importance = importance_of(model, calibration_rows) if options.importance and reads else None
+    importance = where_asked(importance, options.importance and reads)
     stored, facts = {}, []
     with bar(f"encoding {options.method}", len(tensors), "tensors") as advance:
         for name, tensor in tensors.items():

@@ -9,18 +9,28 @@ token table is looked up, all of its columns alike, so it has none, not even whe
 Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/imatrix/imatrix.cpp, collect_imatrix.
 """
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgedistill.decoder_values import DecoderSignals, DecoderStudent, MeasuredImportance
+from edgedistill.errors import QuantizationError
+from edgedistill.files import sha256_of
 from edgedistill.models.checkpoint_names import wrapped
+from edgedistill.models.decoder import load_decoder
 from edgedistill.quantize.calibrate import observe
 from edgedistill.quantize.called import first_readers
 from edgedistill.quantize.observers import Channels
+from edgedistill.training.language import rows_of
 from edgedistill.training.rows import TokenRows
 
+FILE = "importance.safetensors"
+
+Importance = Mapping[str, np.ndarray]
+"""Weight name in the checkpoint -> (columns,) float32 above 0."""
 TOKENS_AT_ONCE = 1024  # a decoder says a logit for each token of its vocabulary at each of them
 LEAST = 1e-6  # of the mean; where a whole block weighs nothing, the encoder stores zeros
 
@@ -49,6 +59,31 @@ def _above_zero(squares: np.ndarray) -> np.ndarray:
     floor = LEAST * float(squares.mean())
     lifted: np.ndarray = np.maximum(squares, floor if floor > 0 else 1.0).astype(np.float32)
     return lifted
+
+
+def where_asked(importance: Importance | None, asked: bool) -> Importance | None:
+    """Return the importance where it is asked for, else None.
+
+    Raises:
+        QuantizationError: it is asked for, and was not measured.
+    """
+    if asked and importance is None:
+        raise QuantizationError("importance is asked for and was not measured; write importance: false")
+    return importance if asked else None
+
+
+def measure(student: DecoderStudent, signals: DecoderSignals, folder: Path) -> MeasuredImportance:
+    """Return how strongly each column of a student's weights is felt; every method that asks for it reads the same.
+
+    Raises:
+        QuantizationError: there are no calibration rows, or an input is not finite.
+    """
+    rows = rows_of(signals, "calibration").tokens
+    started = time.monotonic()
+    save_importance(importance_of(load_decoder(student.path(student.checkpoint)), rows), folder / FILE)
+    return MeasuredImportance(
+        file=FILE, sha256=sha256_of(folder / FILE), positions=len(rows.ids), seconds=time.monotonic() - started
+    )
 
 
 def save_importance(importance: Mapping[str, np.ndarray], file: Path) -> None:

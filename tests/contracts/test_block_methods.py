@@ -10,6 +10,7 @@ from tiny_ggml import TinyDecoder, some_rows
 
 from edgedistill import registry
 from edgedistill.models.block_tensors import BITS
+from edgedistill.quantize.importance import importance_of
 from edgedistill.quantize.methods._blocks import BlockOptions
 from edgedistill.quantize.methods._ggml import GgmlOptions
 
@@ -35,7 +36,8 @@ def faults(name: str, module: Any) -> list[str]:
     options = module.Options(method=words[0])
     if json.loads(json.dumps(module.needs(options))) != module.needs(options):
         found.append("what the result depends on is plain data")
-    tensors, facts, importance = module.decide(options, TinyDecoder(64).eval(), {}, some_rows())
+    model = TinyDecoder(64).eval()
+    tensors, facts, importance = module.decide(options, model, {}, importance_of(model, some_rows()))
     if {one.name for one in facts} != tensors.keys() or not importance:
         found.append("every tensor is decided and described")
     if not all(one.type == f"{options.WIDTH.upper()}_{options.group_size}" for one in facts if len(one.shape) == 2):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from edgedistill.decoder_values import TensorFacts
     from edgedistill.models.block_tensors import BlockTensor
-    from edgedistill.training.rows import TokenRows
+    from edgedistill.quantize.importance import Importance
 
 BlockWidth = Literal["int4", "int8", "float32"]
 
@@ -42,23 +42,28 @@ class BlockOptions(MethodOptions):
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})
     WIDTH: ClassVar[BlockWidth] = "int4"
 
+    @property
+    def reads_importance(self) -> bool:
+        """Whether scales are searched for by it."""
+        return self.importance
+
 
 def decide(
-    options: BlockOptions, model: Any, checkpoint_config: Mapping[str, Any], calibration: "TokenRows"
+    options: BlockOptions, model: Any, checkpoint_config: Mapping[str, Any], importance: "Importance | None"
 ) -> "tuple[dict[str, BlockTensor], tuple[TensorFacts, ...], Mapping[str, np.ndarray] | None]":
     """Return every tensor as it is stored, what is to be said of each, and the importance matrix that was used.
 
     Args:
         model: float, in evaluation mode; left as it is.
         checkpoint_config: not read.
-        calibration: read where importance is.
+        importance: of its weights, where the options read it, see `reads_importance`.
 
     Raises:
         QuantizationError: a tensor cannot be stored so.
     """
     from edgedistill.quantize.block_stage import block_weights
 
-    return block_weights(options, model, calibration)
+    return block_weights(options, model, importance)
 
 
 def save(tensors: "Mapping[str, BlockTensor]", file: Path) -> None:

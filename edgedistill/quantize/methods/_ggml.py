@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
     from edgedistill.decoder_values import TensorFacts
     from edgedistill.models.ggml_tensors import GgmlTensor
-    from edgedistill.training.rows import TokenRows
+    from edgedistill.quantize.importance import Importance
 
 GgmlType = Literal[
     "F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"
 ]
+
+
+UNWEIGHTED = ("gguf_f16", "q8_0")  # schemes without a choice
 
 
 class GgmlOptions(MethodOptions):
@@ -34,24 +37,30 @@ class GgmlOptions(MethodOptions):
         "that fits counts.",
     )
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})
+    SCHEME: ClassVar[str]
+
+    @property
+    def reads_importance(self) -> bool:
+        """Whether an encoder may choose by it: some types have nothing to choose."""
+        return self.importance and (self.SCHEME not in UNWEIGHTED or bool(self.overrides))
 
 
 def decide(
-    options: GgmlOptions, model: Any, checkpoint_config: Mapping[str, Any], calibration: "TokenRows"
+    options: GgmlOptions, model: Any, checkpoint_config: Mapping[str, Any], importance: "Importance | None"
 ) -> "tuple[dict[str, GgmlTensor], tuple[TensorFacts, ...], Mapping[str, np.ndarray] | None]":
     """Return every tensor as it is stored, what is to be said of each, and the importance matrix that was used.
 
     Args:
         model: float, in evaluation mode; left as it is.
         checkpoint_config: its config.json.
-        calibration: read where importance is.
+        importance: of its weights, where the options read it, see `reads_importance`.
 
     Raises:
         QuantizationError: a tensor cannot be stored so, or an extra is not installed.
     """
     from edgedistill.quantize.ggml_stage import ggml_weights
 
-    return ggml_weights(options, model, checkpoint_config, calibration)
+    return ggml_weights(options, model, checkpoint_config, importance)
 
 
 def save(tensors: "Mapping[str, GgmlTensor]", file: Path) -> None:

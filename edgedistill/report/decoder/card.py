@@ -119,7 +119,7 @@ def _files(artifact: DecoderArtifact, quantized: Mapping[str, QuantizedDecoder])
 
 def _weighed(file: DecoderFile, quantized: Mapping[str, QuantizedDecoder]) -> str:
     model = quantized.get(file.name)
-    if model is None or model.importance is None:
+    if model is None or not model.importance_positions:
         return "none"
     return f"{count(model.importance_positions)} calibration tokens"
 

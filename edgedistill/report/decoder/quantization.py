@@ -44,7 +44,7 @@ def _from_student(quality: Mapping[str, DecoderQuality]) -> tuple[Cell, Cell]:
 
 
 def _importance(model: QuantizedDecoder) -> Cell:
-    if model.importance is None:
+    if not model.importance_positions:
         return Cell("none")
     return Cell("mean squares of each weight's inputs", f"over {count(model.importance_positions)} calibration tokens")
 
