@@ -27,18 +27,20 @@ from test_report import Page, problems
 
 from edgedistill import terminal
 from edgedistill.decoder_results import DecoderBenchmark
-from edgedistill.decoder_values import DecoderStart
+from edgedistill.decoder_values import DecoderQuality, DecoderStart
 from edgedistill.recipe_sections import BudgetOptions
 from edgedistill.report.budget import judge, recommend
-from edgedistill.report.decoder import background, loading, quantization, sections, tables
+from edgedistill.report.decoder import background, exact, loading, quantization, sections, tables
 from edgedistill.report.decoder.card import model_card
 from edgedistill.report.decoder.evidence import DecoderEvidence
+from edgedistill.report.decoder.sentence import summarise
 from edgedistill.report.decoder.stage import report
 from edgedistill.report.evidence import find
 from edgedistill.report.page import Table, missing, row
 from edgedistill.report.units import DASH
 from edgedistill.results import Memory, Report, Validity, Verdict
 from edgedistill.student_values import OwnStart
+from edgedistill.values import Metric
 
 BUILDS = {"plain": evidence, "nasty": nasty_evidence}
 
@@ -361,3 +363,28 @@ def test_what_the_student_started_from_is_told(start: DecoderStart | None, said:
     told = [one.cells[2].text for one in background.models(made).rows if one.cells[0].text == "Begun with"]
     assert told == ([] if said is None else [said])
     assert ("start" in made.stage_values()) == (start is not None)
+
+
+def test_answers_judged_whole_are_told_stage_by_stage() -> None:
+    def judged(quality: DecoderQuality, value: float) -> DecoderQuality:
+        exact = Metric(value=value, low=value - 0.05, high=value + 0.05, n=300)
+        return quality.model_copy(update={"exact_match": exact})
+
+    plain = benchmark()
+    subjects = [
+        one.model_copy(update={"quality": {split: judged(found, 0.61) for split, found in one.quality.items()}})
+        for one in plain.subjects
+    ]
+    steps = tuple(
+        one.model_copy(update={"differences": dict.fromkeys(SPLITS, Metric(value=-0.07, low=-0.1, high=-0.04, n=300))})
+        for one in plain.waterfall
+    )
+    measured = plain.model_copy(update={"conversations": True, "subjects": tuple(subjects), "exact_waterfall": steps})
+    table = exact.waterfall(measured, Q4)
+    assert table.columns[0] == "Set"
+    assert len(table.columns) == 3 + len(steps)
+    assert [cell.text for cell in table.rows[0].cells][1:3] == ["61 %", "\N{MINUS SIGN}7.0"]
+    assert exact.titles(plain) == exact.cells(None, plain) == []
+    words = summarise(evidence(measured=measured), [], Q4).cost
+    assert "points of exact match" in words
+    assert "nats a token" in words, "divergences are told, too"

@@ -9,7 +9,7 @@ from edgedistill.report.decoder.evidence import METRIC, DecoderEvidence
 from edgedistill.report.decoder.sentence import smaller
 from edgedistill.report.evidence import control_name, find, name_of, reference, split_title, stored_title
 from edgedistill.report.page import Cell, Row, Table, missing, row
-from edgedistill.report.tables import emulated, memory_tone, metric_cell, percentile, speed_cell, timing_tone, title_of
+from edgedistill.report.tables import emulated, memory_tone, metric_cell, percentile, speed_cell, timing_tone
 from edgedistill.report.units import (
     NATS,
     better,
@@ -241,7 +241,7 @@ def sets(benchmark: DecoderBenchmark, subject: DecoderSubject, *, folded: bool) 
 def waterfall(benchmark: DecoderBenchmark, recommended: str | None) -> Table:
     """What each stage did to each split; paired differences of the mean loss."""
     steps, subject, teacher = benchmark.waterfall, find(benchmark, recommended), reference(benchmark)
-    titles = (f"{_STAGES[step.stage]} → {title_of(benchmark, step.after)}" for step in steps)
+    titles = (f"{_STAGES[step.stage]} → {exact.after(benchmark, step)}" for step in steps)
     rows = [
         row(
             split_title(split),
@@ -253,7 +253,8 @@ def waterfall(benchmark: DecoderBenchmark, recommended: str | None) -> Table:
         for split in benchmark.splits
     ]
     average = missing("the benchmark takes a mean of the changes only")
-    rows.append(row("mean of sets", average, *(loss_cell(step.mean) for step in steps), average))
+    if len(benchmark.splits) > 1:
+        rows.append(row("mean of sets", average, *(loss_cell(step.mean) for step in steps), average))
     ships = "Artifact" if subject is None else name_of(subject)
     caption = "Where the likelihood went (changes in nats a token, above zero is worse; paired 95 % intervals)"
     return Table(caption, ("Set", "Teacher, perplexity", *titles, f"{ships}, perplexity"), tuple(rows))
@@ -275,13 +276,13 @@ def loss_cell(change: Metric | None, more: str = "") -> Cell:
 def differences(benchmark: DecoderBenchmark) -> Table:
     """The float student against every control, in pairs."""
     columns = ("Set", *(f"Student minus {control_name(comparison)}" for comparison in benchmark.controls))
-    mean = row("mean of sets", *(loss_cell(one.mean) for one in benchmark.controls), emphasised=True)
+    mean = [row("mean of sets", *(loss_cell(one.mean) for one in benchmark.controls), emphasised=True)]
     rows = [
         row(split_title(split), *(loss_cell(one.differences.get(split)) for one in benchmark.controls))
         for split in benchmark.splits
     ]
     caption = "The student against its controls (nats a token, below zero the student is better; paired 95 % intervals)"
-    return Table(caption, columns, (mean, *rows))
+    return Table(caption, columns, (*(mean if len(rows) > 1 else []), *rows))
 
 
 def seeds(benchmark: DecoderBenchmark) -> Table:

@@ -89,8 +89,8 @@ def _divergence(benchmark: AnyBenchmark, quality: DecoderQuality) -> Tile:
     parts = [] if p99 is None else [f"99th percentile {nats(p99)}"]
     if quality.kl_student is not None:
         parts.append(f"from the float student {nats(quality.kl_student.value)}")
-    figure = "—" if kl is None else f"{nats(kl.value)} nats"
-    return Tile(figure, "KL divergence from its teacher", wrong(benchmark) + "; ".join(parts))
+    figure = "—" if kl is None else nats(kl.value)
+    return Tile(figure, "nats of KL divergence from its teacher", wrong(benchmark) + "; ".join(parts))
 
 
 def _agreement(benchmark: AnyBenchmark, quality: DecoderQuality) -> Tile:
