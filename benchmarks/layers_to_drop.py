@@ -1,0 +1,84 @@
+"""Which layers of a language model can go: its loss without each, and without many at once, before any training.
+
+Run: python benchmarks/layers_to_drop.py CHECKPOINT TEXTS.jsonl [--keep 17] [--tokens 1000]
+
+CHECKPOINT is a folder of transformers, such as stages/teacher-*/base of a run; TEXTS has conversations (prompt and
+answer) or texts, of which every token is judged. Printed are the losses without each single layer, then with `keep`
+layers left: evenly spaced, as `layers: 17` has them; one block gone; and those gone whose single loss hurts least, as a
+list that a recipe takes. A greedy choice by single losses is no optimum: layers that can go alone may need each other.
+
+Source: Men et al. 2024, "ShortGPT: Layers in Large Language Models are More Redundant Than You Expect",
+arXiv:2403.03853, section 3 (layers differ widely in what their removal costs; there by similarity, here by loss).
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgedistill.corpus.sources.conversations import as_text
+from edgedistill.models.decoder import Decoder, load_decoder
+from edgedistill.models.load import load_tokenizer
+from edgedistill.training.decoder_rows import Row, conversation_row, document_rows, drawn_rows
+
+LONGEST = 512  # tokens of a row
+
+
+def rows_of(file: Path, tokenizer: object, tokens: int) -> list[Row]:
+    """Return rows of the file, so many tokens together."""
+    found: list[tuple[int, Row]] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
+        said = json.loads(line)
+        if "text" in said:
+            found += [(number, row) for row in document_rows(tokenizer, said["text"], LONGEST)]
+        else:
+            turns = [{"role": "user", "content": said["prompt"]}, {"role": "assistant", "content": said["answer"]}]
+            row = conversation_row(tokenizer, as_text(turns), LONGEST)
+            found += [] if row is None else [(number, row)]
+    return [row for _, row in drawn_rows(found, tokens, lambda row: len(row.ids))]
+
+
+@torch.no_grad()
+def loss_with(model: Decoder, layers: list[nn.Module], kept: list[int], rows: list[Row]) -> float:
+    """Return the mean loss of every token, in nats, with these layers alone."""
+    model.model.model.layers = nn.ModuleList(layers[number] for number in kept)
+    lost = count = 0.0
+    for row in rows:
+        ids = torch.tensor([row.ids])
+        log_probs = model(ids, torch.ones_like(ids))[0, :-1].log_softmax(-1)
+        lost -= float(log_probs[torch.arange(len(log_probs)), ids[0, 1:]].sum())
+        count += len(log_probs)
+    return lost / count
+
+
+def main() -> None:
+    """Print the losses."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("checkpoint", type=Path)
+    arguments.add_argument("texts", type=Path)
+    arguments.add_argument("--keep", type=int, default=17)
+    arguments.add_argument("--tokens", type=int, default=1000)
+    asked = arguments.parse_args()
+    model, tokenizer = load_decoder(asked.checkpoint), load_tokenizer(asked.checkpoint)
+    rows = rows_of(asked.texts, tokenizer, asked.tokens)
+    layers = list(model.model.model.layers)
+    every = list(range(len(layers)))
+    gone = len(every) - asked.keep
+    print(f"{len(rows)} rows; all {len(every)} layers: {loss_with(model, layers, every, rows):.3f} nats a token")
+    single = {one: loss_with(model, layers, [two for two in every if two != one], rows) for one in every}
+    print("without one:", ", ".join(f"{one}: {loss:.2f}" for one, loss in single.items()))
+    even = [int(one) for one in np.linspace(0, len(every) - 1, asked.keep).round()]
+    print(f"evenly spaced, {asked.keep} left: {loss_with(model, layers, even, rows):.2f}")
+    for first in range(3, len(every) - gone - 1, 3):
+        kept = [one for one in every if not first <= one < first + gone]
+        print(f"without {first} to {first + gone - 1}: {loss_with(model, layers, kept, rows):.2f}")
+    cheap = sorted(single, key=lambda one: single[one])[:gone]
+    kept = [one for one in every if one not in cheap]
+    print(f"without those that hurt least alone: {loss_with(model, layers, kept, rows):.2f}\n  layers: {kept}")
+
+
+if __name__ == "__main__":
+    main()
