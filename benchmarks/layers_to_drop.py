@@ -2,8 +2,8 @@
 
 Run: python benchmarks/layers_to_drop.py CHECKPOINT TEXTS.jsonl [--keep 17] [--tokens 1000]
 
-CHECKPOINT is a folder of transformers, such as stages/teacher-*/checkpoint of a run; TEXTS has conversations (prompt and
-answer) or texts, of which every token is judged. Printed are the losses without each single layer, then with `keep`
+CHECKPOINT is a folder of transformers, such as stages/teacher-*/checkpoint of a run; TEXTS has conversations (prompt
+and answer) or texts, of which every token is judged. Printed are the losses without each single layer, then with `keep`
 layers left: evenly spaced, as `layers: 17` has them; one block gone; and those gone whose single loss hurts least, as a
 list that a recipe takes. A greedy choice by single losses is no optimum: layers that can go alone may need each other.
 

@@ -10,7 +10,7 @@ from edgedistill.corpus.read import texts_of
 from edgedistill.decoder_values import DecoderSignals
 from edgedistill.errors import StageError, TrainingError
 from edgedistill.recipe_sections import DistillOptions
-from edgedistill.training.decoder_rows import DecoderRows, Row, conversation_row, document_rows
+from edgedistill.training.decoder_rows import DecoderRows, rows_of_texts
 from edgedistill.training.following import Following
 from edgedistill.values import Check, Corpus
 
@@ -52,13 +52,9 @@ def _token_ids(tokenizer: Any, task: Any, corpus: Corpus, rows: DecoderRows) -> 
     for number, text in enumerate(texts_of(corpus, "train")):
         if compared == TEXTS or number not in read:
             continue
-        row: Row | None = (
-            conversation_row(tokenizer, text, task.max_length)
-            if task.conversations
-            else next(document_rows(tokenizer, text, task.max_length))
-        )
+        windows = rows_of_texts(tokenizer, [text], task.max_length, conversations=task.conversations)
         begin, end = rows.tokens.offsets[read[number] : read[number] + 2]
-        if row is None or row.ids != rows.tokens.ids[begin:end].tolist():
+        if rows.tokens.ids[begin:end].tolist() not in [row.ids for _, row in windows]:
             raise StageError(f"teacher and student read row {number} of train as different token ids")
         compared += 1
     return Check(
