@@ -58,9 +58,8 @@ def read_word_pieces(folder: Path, size: int) -> WordPieces:
     """
     from gguf import TokenType
 
+    lowercase = read_lowercase(folder)
     written, settings = _json(folder / "tokenizer.json"), _json(folder / "tokenizer_config.json")
-    if refused := [*_refused(written)]:
-        raise ModelError(f"llama.cpp cannot read texts as {folder / 'tokenizer.json'} does: {'; '.join(refused)}")
     special = _special(written, settings)
     added = {one["id"]: one["content"] for one in written["added_tokens"]}
     texts = {i: token for token, i in written["model"]["vocab"].items()} | added
@@ -76,7 +75,7 @@ def read_word_pieces(folder: Path, size: int) -> WordPieces:
     )
     if len({token.partition(NUL)[0] for token in tokens}) < size:
         raise ModelError("tokenizer.json has several tokens that llama.cpp would call the same")
-    return WordPieces(tokens, types, special, bool(written["normalizer"]["lowercase"]))
+    return WordPieces(tokens, types, special, lowercase)
 
 
 def add_word_pieces(writer: Any, pieces: WordPieces, token_types: int) -> None:
@@ -129,6 +128,18 @@ def _is_alike(one: str, *, lowercase: bool) -> bool:
 
 def _stripped(one: str) -> str:
     return "".join(part for part in unicodedata.normalize("NFD", one) if unicodedata.category(part) != "Mn")
+
+
+def read_lowercase(folder: Path) -> bool:
+    """Return whether a folder's tokenizer lowercases.
+
+    Raises:
+        ModelError: there is none, it is of another kind, or llama.cpp has no setting for how it reads.
+    """
+    written = _json(folder / "tokenizer.json")
+    if refused := [*_refused(written)]:
+        raise ModelError(f"llama.cpp cannot read texts as {folder / 'tokenizer.json'} does: {'; '.join(refused)}")
+    return bool(written["normalizer"]["lowercase"])
 
 
 def _spelled(token: str) -> str:

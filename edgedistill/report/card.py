@@ -20,7 +20,7 @@ from edgedistill.report.tables import change_cell, kept_cell, metric_cell
 from edgedistill.report.units import count, percent, rounded_count, share, size, tiny
 from edgedistill.results import BenchmarkResult, SplitQuality
 from edgedistill.tasks._task import task_of
-from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teacher, Variant
+from edgedistill.values import Artifact, Corpus, Parity, QuantizedModel, Student, Teacher, Variant
 
 _TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
 
@@ -68,6 +68,7 @@ def model_card(
         loading=loading.lines(shipped, recipe.task.kind).strip(),
         transformers_js=loading.transformers_js_lines(shipped, recipe.task.kind).strip(),
         node=loading.node_lines(shipped, recipe.task.kind).strip(),
+        libraries=loading.libraries(shipped),
         shipping=plain(loading.shipping(artifact, shipped)),
     )
     return str(card)
@@ -182,7 +183,7 @@ def _files(artifact: Artifact) -> Table:
 
 def _needs(artifact: Artifact, variant: Variant) -> str:
     runtime = "" if variant.oldest_runtime is None else f"{artifact.runtime} {variant.oldest_runtime} or newer; "
-    return f"{runtime}opset {variant.opset}, IR {variant.ir_version}"
+    return artifact.runtime if variant.opset is None else f"{runtime}opset {variant.opset}, IR {variant.ir_version}"
 
 
 def _quality(artifact: Artifact, benchmark: BenchmarkResult) -> Table:
@@ -208,6 +209,11 @@ def _controls(benchmark: BenchmarkResult) -> Table:
     return Table("Controls", columns, tuple(rows))
 
 
+def _otherwise(parity: Parity) -> str:
+    """Return how many texts this runtime is known to read otherwise, and did."""
+    return f", {count(len(parity.read_otherwise))} read otherwise, as known" if parity.read_otherwise else ""
+
+
 def _parity(artifact: Artifact) -> Table:
     columns = ("File", "Exact: largest difference", "As deployed", "Same answer", "Same token ids")
     rows = tuple(
@@ -216,7 +222,7 @@ def _parity(artifact: Artifact) -> Table:
             tiny(v.parity.exact.max_abs_diff),
             tiny(v.parity.deployed.max_abs_diff),
             f"{percent(v.parity.deployed.top1_agreement)} of {count(v.parity.deployed.inputs)} inputs",
-            f"{count(v.parity.tokenizer_texts)} texts",
+            f"{count(v.parity.tokenizer_texts)} texts{_otherwise(v.parity)}",
         )
         for v in artifact.variants
     )

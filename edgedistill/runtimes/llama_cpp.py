@@ -37,6 +37,11 @@ class GgufModel:
             raise ModelError(
                 f"{file.name}: llama.cpp cannot make a context of {context_tokens} tokens; is there memory?"
             )
+        if lib.llama_pooling_type(self._context) > lib.LLAMA_POOLING_TYPE_NONE:
+            lib.llama_free(self._context)
+            raise ModelError(
+                f"{file.name} is a sentence encoder, and no language model; name the folder that it lies in"
+            )
         weakref.finalize(self, lib.llama_free, self._context)  # called before the model's, as it was made later
         self._batch = lib.llama_batch_init(context_tokens, 0, 1)
         weakref.finalize(self, lib.llama_batch_free, self._batch)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -11,8 +12,10 @@ import onnx
 import pytest
 import torch
 from tiny_artifact import LABELS, VOCAB, texts, write_tokenizer
+from tiny_sentence_encoder import write_sentence_encoder
 
 from edgedistill import registry
+from edgedistill.export import parity
 from edgedistill.models.classifier import StaticClassifier
 
 FORMATS = "edgedistill.export.formats"
@@ -42,6 +45,8 @@ def faults(name: str, module: Any) -> list[str]:
         found.append("each scheme has a file of its own inside the artifact")
     if not module.exporters(module.Options(format=name)):
         found.append("something writes it")
+    if not isinstance(module.APPROXIMATES, bool) or not callable(module.reader):
+        found.append("it says whether its runtime computes or reads something otherwise")
     if json.loads(json.dumps(module.settings(files))) != module.settings(files):
         found.append("what config.json says of the files is plain data")
     return found
@@ -52,7 +57,35 @@ def test_every_format_keeps_the_contract(name: str) -> None:
     assert not faults(name, registry.load(FORMATS, name))
 
 
-@pytest.mark.parametrize("name", OF_ENCODERS)
+OF_CLASSIFIERS = [
+    name for name in OF_ENCODERS if "text_classification" in registry.load(FORMATS, name).Options.TASKS
+]
+OF_VECTORS = [name for name in OF_ENCODERS if name not in OF_CLASSIFIERS]
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_every_exporter_of_vectors_writes_what_its_runtime_reads(name: str, tmp_path: Path) -> None:
+    layout, options = registry.load(FORMATS, name), registry.load(FORMATS, name).Options(format=name)
+    if any(find_spec(needed) is None for needed in options.IMPORTS):
+        pytest.skip(f"needs {', '.join(options.IMPORTS)}, which are an extra")
+    model = write_sentence_encoder(tmp_path)
+    relative = layout.file_for("float32")
+    for exporter in layout.exporters(options):
+        before = {file.name for file in tmp_path.iterdir()}
+        layout.write(model, tmp_path / relative, exporter, options, {"edgedistill.licence": "mit"})
+        assert {file.name for file in tmp_path.iterdir()} - before == {relative.name}, "no draft is left"
+        loaded = registry.load(RUNTIMES, layout.RUNTIME).load(tmp_path, str(relative), threads=1)
+        assert loaded.labels == ()
+        encoded = loaded.encode(texts(5))
+        with torch.no_grad():
+            expected = model(*(torch.from_numpy(encoded[key]) for key in ("input_ids", "attention_mask"))).numpy()
+        difference = np.abs(loaded.run(encoded) - expected).max() / np.abs(expected).max()
+        assert difference < (parity.APPROXIMATED if layout.APPROXIMATES else parity.FLOAT).deployed
+        assert model.token_table.weight.detach().numpy().tobytes() in layout.stored_arrays(tmp_path / relative)
+        assert layout.reader(tmp_path)("a text")
+
+
+@pytest.mark.parametrize("name", OF_CLASSIFIERS)
 def test_every_exporter_of_a_format_writes_what_its_runtime_reads(name: str, tmp_path: Path) -> None:
     layout, options = registry.load(FORMATS, name), registry.load(FORMATS, name).Options(format=name)
     torch.manual_seed(0)
@@ -97,6 +130,7 @@ class StoresNoFloats(sound().Options):
         broken(file_for=lambda _scheme: PurePosixPath("onnx/model.onnx")),
         broken(file_for=lambda scheme: PurePosixPath(f"../{scheme}.onnx")),
         broken(exporters=lambda _options: ()),
+        broken(APPROXIMATES=None),
         broken(settings=lambda files: {"files": tuple(map(str, files))}),
         broken(Options=StoresNoFloats),
     ],
