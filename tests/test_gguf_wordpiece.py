@@ -10,9 +10,11 @@ from test_gguf_encoder import loaded, written
 from tiny_sentence_encoder import ROWS, write_sentence_encoder
 from tokenizers import Tokenizer
 
-from edgedistill.errors import ModelError
+from edgedistill.errors import ModelError, ParityError, StageError
 from edgedistill.export import gguf_wordpiece, parity
+from edgedistill.export.formats import gguf_encoder
 from edgedistill.export.gguf_wordpiece import read_alike, read_word_pieces
+from edgedistill.models.load import load_tokenizer
 
 OTHERWISE = ("x" * 3000, "नमस्ते दुनिया", "안녕하세요", "3️⃣ 4", "a\x0bb", "a\u2581b", "तुम कहाँ हो?")
 """Long words, Hangul, vowels that are marks, an enclosing mark, a tab that is vertical, llama.cpp's own sign."""
@@ -70,6 +72,23 @@ def test_the_check_can_fail(readers: tuple[bool, Tokenizer, Any], monkeypatch: p
     lowercase, tokenizer, artifact = readers
     monkeypatch.setattr(gguf_wordpiece, "LONGEST_WORD", 10**6)
     assert [text for text in differing(tokenizer, artifact) if read_alike(text, lowercase=lowercase)] == ["x" * 3000]
+
+
+def test_parity_lets_only_those_texts_differ_that_are_told(tmp_path: Path) -> None:
+    model = with_every_character(tmp_path, lowercase=True)
+    file, tokenizer = written(tmp_path, model), load_tokenizer(tmp_path)
+    loaded(file)  # skips where the bindings are missing
+    given: dict[str, Any] = {
+        "runtime": gguf_encoder.RUNTIME, "root": tmp_path, "file": file.name, "scheme": "float32",
+        "real_texts": ["good films", "안녕하세요"], "weights_bit_equal": True, "approximates": True,
+    }  # fmt: skip
+    proof = parity.prove(model, tokenizer, reads_alike=gguf_encoder.reader(tmp_path), **given)
+    assert {"x" * parity.SHOWN, "안녕하세요"} <= set(proof.read_otherwise)
+    assert proof.tokenizer_texts == len(parity.ODD_TEXTS) + 2 - len(proof.read_otherwise)
+    with pytest.raises(StageError, match="as other ids than the checkpoint's"):
+        parity.prove(model, tokenizer, **given)
+    with pytest.raises(ParityError):
+        parity.prove(model, tokenizer, reads_alike=gguf_encoder.reader(tmp_path), **{**given, "approximates": False})
 
 
 def test_tokens_are_spelled_with_the_space_before_a_word(tmp_path: Path) -> None:

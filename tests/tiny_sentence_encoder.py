@@ -38,7 +38,13 @@ def write_tokenizer(folder: Path, *, lowercase: bool = True, **settings: Any) ->
 
 
 def write_sentence_encoder(
-    folder: Path, pooling: Any = "mean", *, normalize: bool = True, lowercase: bool = True, **changes: Any
+    folder: Path,
+    pooling: Any = "mean",
+    *,
+    normalize: bool = True,
+    lowercase: bool = True,
+    biases: float = 0.1,
+    **changes: Any,
 ) -> Any:
     """Write a sentence embedder with random weights, and return it."""
     from transformers import BertConfig, BertModel
@@ -53,7 +59,7 @@ def write_sentence_encoder(
     encoder: Any = BertModel(BertConfig(**shape | changes), add_pooling_layer=False)
     for part in encoder.modules():
         if isinstance(part, torch.nn.LayerNorm | torch.nn.Linear):  # as trained: no bias is 0, no norm is 1
-            torch.nn.init.normal_(part.bias, std=0.1)
+            torch.nn.init.normal_(part.bias, std=biases)
     model = TransformerEmbedder(encoder, pooling, normalize=normalize).eval()
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder)

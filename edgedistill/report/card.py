@@ -173,12 +173,15 @@ def _rounds_activations(model: QuantizedModel) -> bool:
 
 
 def _files(artifact: Artifact) -> Table:
+    columns = ["File", "Numbers", "Size", "For transformers.js", "Needs"]
     rows = [
-        row(str(v.file), v.scheme, size(v.size_bytes), loading.transformers_js_options(v), _needs(artifact, v))
+        [str(v.file), v.scheme, size(v.size_bytes), loading.transformers_js_options(v), _needs(artifact, v)]
         for v in artifact.variants
     ]
-    beside = row("beside each", ", ".join(sorted(artifact.shared_files)), size(artifact.shared_bytes), "", "")
-    return Table("Files", ("File", "Numbers", "Size", "For transformers.js", "Needs"), (*rows, beside))
+    rows.append(["beside each", ", ".join(sorted(artifact.shared_files)), size(artifact.shared_bytes), "", ""])
+    if all(map(loading.on_llama_cpp, artifact.variants)):
+        columns, *rows = ([*one[:3], *one[4:]] for one in (columns, *rows))  # transformers.js has no runtime for them
+    return Table("Files", tuple(columns), tuple(row(*one) for one in rows))
 
 
 def _needs(artifact: Artifact, variant: Variant) -> str:

@@ -27,6 +27,16 @@ METHODS = "edgedistill.quantize.methods"
 RUNTIMES = "edgedistill.runtimes"
 
 
+def runtime_faults(module: Any) -> list[str]:
+    """Return what is wrong with what a format says of its runtime."""
+    found = []
+    if module.RUNTIME not in registry.names(RUNTIMES):
+        found.append("a runtime reads it")
+    if not isinstance(module.APPROXIMATES, bool) or not callable(module.reader):
+        found.append("it says whether its runtime computes or reads something otherwise")
+    return found
+
+
 def faults(name: str, module: Any) -> list[str]:
     """Return what is wrong with the words of a format."""
     found = []
@@ -35,8 +45,7 @@ def faults(name: str, module: Any) -> list[str]:
         found.append("the file's name is the recipe's word")
     if "float32" not in module.Options.STORES or not schemes >= module.Options.STORES:
         found.append("a format stores the float student, and schemes that some method makes")
-    if module.RUNTIME not in registry.names(RUNTIMES):
-        found.append("a runtime reads it")
+    found += runtime_faults(module)
     if "Source:" not in (module.__doc__ or "") or "https://" not in (module.__doc__ or ""):
         found.append("the docstring says where the format is described")
     files = [module.file_for(scheme) for scheme in sorted(module.Options.STORES)]
@@ -45,8 +54,6 @@ def faults(name: str, module: Any) -> list[str]:
         found.append("each scheme has a file of its own inside the artifact")
     if not module.exporters(module.Options(format=name)):
         found.append("something writes it")
-    if not isinstance(module.APPROXIMATES, bool) or not callable(module.reader):
-        found.append("it says whether its runtime computes or reads something otherwise")
     if json.loads(json.dumps(module.settings(files))) != module.settings(files):
         found.append("what config.json says of the files is plain data")
     return found
@@ -57,9 +64,7 @@ def test_every_format_keeps_the_contract(name: str) -> None:
     assert not faults(name, registry.load(FORMATS, name))
 
 
-OF_CLASSIFIERS = [
-    name for name in OF_ENCODERS if "text_classification" in registry.load(FORMATS, name).Options.TASKS
-]
+OF_CLASSIFIERS = [name for name in OF_ENCODERS if "text_classification" in registry.load(FORMATS, name).Options.TASKS]
 OF_VECTORS = [name for name in OF_ENCODERS if name not in OF_CLASSIFIERS]
 
 
