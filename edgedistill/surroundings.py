@@ -58,7 +58,8 @@ def problems(sections: Mapping[str, Any], base: Path) -> Found:
     if "benchmark" in sections:
         yield from _target_problems(sections["benchmark"])
     if {"teacher", "student", "task", "export"} <= sections.keys():
-        yield from _layout_problems(*(sections[name] for name in ("teacher", "student", "task", "export")), base)
+        teacher, student, task = (sections[name] for name in ("teacher", "student", "task"))
+        yield from _layout_problems(teacher, student, task, sections["export"], base)
     if "export" in sections:
         yield from _missing_extras(sections["export"])
 
