@@ -157,6 +157,14 @@ def _a_format_stores_each_scheme(quantize: Sequence[MethodOptions], export: Sequ
             )
 
 
+def _formats_hold_the_student(export: Sequence[FormatOptions], student: StudentOptions, task: TaskOptions) -> Found:
+    for index, options in enumerate(export):
+        lacks = getattr(registry.load(FORMATS, options.format), "lacks", None)
+        if lacks is not None and task.kind in options.TASKS:
+            for key, reason in lacks(student, task):
+                yield key, f"'{options.format}' in export[{index}] cannot hold it: {reason}; change either of them"
+
+
 def _methods_serve_the_task(quantize: Sequence[MethodOptions], task: TaskOptions) -> Found:
     for index, method in enumerate(quantize):
         if task.kind not in method.TASKS:
@@ -225,6 +233,7 @@ CHECKS = (
     _fitting_gets_its_gold,
     _held_out_texts_have_gold,
     _a_format_stores_each_scheme,
+    _formats_hold_the_student,
     _methods_serve_the_task,
     _student_does_the_task,
     _losses_differ,

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgedistill.errors import ModelError, RecipeError
 from edgedistill.files import size_of
+from edgedistill.models import sentence_transformers
 from edgedistill.models.config_json import is_causal, read_config
 from edgedistill.runtimes._decoder import LoadedDecoder
 
@@ -57,6 +58,8 @@ def is_there(artifact: Path) -> bool:
     """Whether a path is a GGUF file, or a folder with a language model."""
     if artifact.is_file():
         return artifact.suffix == ".gguf"
+    if sentence_transformers.is_there(artifact):
+        return False  # whose .gguf files are a sentence encoder's
     return bool(_variants(artifact)) or (artifact / GENAI).is_file() or _is_checkpoint(artifact)
 
 

@@ -1,8 +1,9 @@
 """Labels, vectors or answers for texts, from an artifact alone, through the runtime that an app would use."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,7 +12,10 @@ import numpy as np
 from edgedistill import language_model
 from edgedistill.errors import ModelError, RecipeError
 from edgedistill.generate import Answer, GenerationOptions, Reader, prompt_of, room
+from edgedistill.runtimes._model import LoadedModel
 from edgedistill.sampling import Sampler
+
+_RUNTIMES = {".onnx": "onnxruntime", ".gguf": "llama_cpp_encoder"}
 
 
 @dataclass(frozen=True)
@@ -139,17 +143,19 @@ class Predictor:
 
         Args:
             artifact: the folder that was exported.
-            variant: `float32` is onnx/model.onnx, any other word W is onnx/model_W.onnx; None prefers `quantized`.
+            variant: `float32` is onnx/model.onnx, any other word W is onnx/model_W.onnx; None prefers `quantized`. Of a
+                folder for llama.cpp `F32` is model-F32.gguf; None prefers the smallest.
 
         Raises:
             RecipeError: the folder is no artifact, or has no such model file.
             ModelError: a file of it cannot be read.
         """
         file = _model_file(artifact, variant)
-        from edgedistill.runtimes import onnxruntime
-
+        runtime: Any = import_module(f"edgedistill.runtimes.{_RUNTIMES[Path(file).suffix]}")
         try:
-            self._model = onnxruntime.load(artifact, file, threads=1)
+            self._model: LoadedModel = runtime.load(artifact, file, threads=1)
+        except ModelError:
+            raise
         except Exception as error:  # onnxruntime and tokenizers raise classes of their own for a damaged file
             reason = str(error).strip().partition("\n")[0]
             reason = f"its settings lack {reason}" if isinstance(error, KeyError) else reason
@@ -170,12 +176,23 @@ def _model_file(artifact: Path, variant: str | None) -> str:
     needed = ("config.json", "tokenizer.json", "tokenizer_config.json")
     missing = [name for name in needed if not (artifact / name).is_file()]
     there = sorted(file.stem for file in artifact.glob("onnx/model*.onnx"))
+    if not (there or missing) and (
+        small := sorted(artifact.glob("model-*.gguf"), key=lambda file: file.stat().st_size)
+    ):
+        return _chosen(
+            {file.stem.removeprefix("model-"): file.name for file in small}, small[0].name, artifact, variant
+        )
     if missing or not there:
         lacks = ", ".join(missing or ["onnx/model.onnx"])
         raise RecipeError(f"{artifact} is no artifact, it lacks {lacks}; name a folder below artifacts/ of a run")
     variants = {stem.removeprefix("model_") if stem != "model" else "float32": f"onnx/{stem}.onnx" for stem in there}
+    return _chosen(variants, variants.get("quantized", variants[min(variants)]), artifact, variant)
+
+
+def _chosen(variants: Mapping[str, str], first: str, artifact: Path, variant: str | None) -> str:
+    """Return the file of a variant; `first` where none is named."""
     if variant is None:
-        return variants.get("quantized", variants[min(variants)])
+        return first
     if variant not in variants:
         raise RecipeError(f"{artifact} has no variant {variant!r}; choose one of: {', '.join(variants)}")
     return variants[variant]

@@ -18,7 +18,7 @@ from edgedistill.targets import _cpu
 from edgedistill.values import Corpus
 
 TRAINERS = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy")
-RUNTIMES = ("onnxruntime", "onnxruntime-genai")
+RUNTIMES = ("onnxruntime", "onnxruntime-genai", "llama-cpp-python", "gguf")
 CONTROLS = {"controls", "control_learning_rate", "seeds"}  # keys of distill that the student does not depend on
 BEFORE = {"augment", "search"}  # keys of the distill section that are stages of their own, before the student
 UNSEARCHED = {"epochs", "patience"}  # keys of the distill section that a search has its own values for

@@ -57,21 +57,23 @@ def problems(sections: Mapping[str, Any], base: Path) -> Found:
         yield from _own_start_problems(sections["student"], sections.get("task"), base)
     if "benchmark" in sections:
         yield from _target_problems(sections["benchmark"])
-    if {"teacher", "student", "task", "export"} <= sections.keys() and sections["task"].GOLD_IN_TEXT:
-        yield from _layout_problems(sections["teacher"], sections["student"], sections["export"], base)
+    if {"teacher", "student", "task", "export"} <= sections.keys():
+        teacher, student, task = (sections[name] for name in ("teacher", "student", "task"))
+        yield from _layout_problems(teacher, student, task, sections["export"], base)
     if "export" in sections:
         yield from _missing_extras(sections["export"])
 
 
-def _layout_problems(teacher: Any, student: Any, export: Sequence[FormatOptions], base: Path) -> Found:
-    """Yield what a format cannot lay out of the decoder that is to be trained, as far as its config.json will tell."""
+def _layout_problems(teacher: Any, student: Any, task: Any, export: Sequence[FormatOptions], base: Path) -> Found:
+    """Yield what a format cannot lay out of the student that is to be trained, as far as its config.json will tell."""
     reference = own_checkpoint(student) or getattr(teacher, "model", None)
     config = _known_config(reference, base)
     if config is None or any(unfit(student, config)):
         return  # of which others tell
     for index, options in enumerate(export):
         refuses = getattr(registry.load(FORMATS, options.format), "refuses", None)
-        for reason in [] if refuses is None else refuses({**config, **changed_widths(student, config)}):
+        widths = changed_widths(student, config) if task.GOLD_IN_TEXT else {}
+        for reason in [] if refuses is None else refuses({**config, **widths}):
             yield (
                 f"export[{index}].format",
                 f"'{options.format}' cannot hold the student: {reason}; give it other sizes",

@@ -361,6 +361,9 @@ class Parity(Value):
     deployed: ParityCheck = Field(description="The runtime's default session, as users run it.")
     weights_bit_equal: bool = Field(description="Every stored code and scale equals what quantize decided.")
     tokenizer_texts: int = Field(description="Texts on which every runtime's tokenizer gave the same ids.")
+    read_otherwise: tuple[str, ...] = Field(
+        (), description="Beginnings of those it gave other ids, as the format says that it does of such texts."
+    )
 
 
 class Variant(Value):
@@ -371,8 +374,8 @@ class Variant(Value):
     file: RelativePath = Field(description="Relative to the artifact's folder, e.g. onnx/model_quantized.onnx.")
     sha256: Sha256
     size_bytes: int = Field(gt=0)
-    opset: int
-    ir_version: int
+    opset: int | None = Field(description="Of ONNX; None for a file of another format.")
+    ir_version: int | None
     oldest_runtime: str | None = Field(None, description="Oldest release of the runtime that is known to run the file.")
     exporter: str
     exporters_refused: tuple[str, ...] = Field(description="Exporters tried before, each with why it was refused.")

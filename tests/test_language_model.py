@@ -246,9 +246,9 @@ def test_a_gguf_file_of_anybody_answers(gguf: Path) -> None:
 def test_a_missing_extra_is_one_line(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from edgedistill.runtimes import llama_cpp
+    from edgedistill.runtimes import _llama
 
-    llama_cpp._library.cache_clear()
+    _llama.library.cache_clear()
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     result = call(gguf, "hello")
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)

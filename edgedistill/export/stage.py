@@ -60,6 +60,7 @@ def export(
         "edgedistill.teacher_source": teacher.source,
         "edgedistill.student_sha256": student.weights_sha256,
         "edgedistill.labels": json.dumps(corpus.labels),
+        "edgedistill.licence": licence,
     }
     stored = {name: model for name, model in quantized.items() if model.scheme in options.STORES}
     _require_a_file_each(layout, stored)
@@ -72,15 +73,14 @@ def export(
             own |= {"edgedistill.repaired": decided.repaired} if decided.repaired else {}
             variants.append(_variant(layout, options, decided.scheme, model, start, root, own, texts, method, decided))
             advance(1)
-        taught_by = teacher.path(teacher.checkpoint)
+        taught_by, of_teacher = teacher.path(teacher.checkpoint), {**facts, "edgedistill.licence": teacher.licence}
         compared = _variant(
-            layout, options, "float32", load_model(taught_by).eval(), taught_by, teacher_root, facts, texts[:16]
+            layout, options, "float32", load_model(taught_by).eval(), taught_by, teacher_root, of_teacher, texts[:16]
         )
         advance(1)
     _add_settings(root / "config.json", layout.settings([variant.file for variant in variants]))
-    shared = {
-        file.relative_to(root).as_posix(): sha256_of(file) for file in files_in(root) if file.parent.name != "onnx"
-    }
+    inside = {root / variant.file for variant in variants}
+    shared = {file.relative_to(root).as_posix(): sha256_of(file) for file in files_in(root) if file not in inside}
     return Artifact(
         format=options.format,
         runtime=layout.RUNTIME,
@@ -124,6 +124,7 @@ def _variant(
             proof = parity.prove(
                 model, tokenizer, runtime=layout.RUNTIME, root=root, file=str(relative), scheme=scheme,
                 real_texts=texts, weights_bit_equal=_holds(layout.stored_arrays(file), model, decided),
+                reads_alike=layout.reader(root), approximates=layout.APPROXIMATES,
             )  # fmt: skip
         except EdgeDistillError as error:
             refused.append(f"{exporter}: {error}")

@@ -23,6 +23,7 @@ from edgedistill.values import (
     Augmentation,
     Check,
     Corpus,
+    Parity,
     ParityCheck,
     QuantizedModel,
     Split,
@@ -288,8 +289,8 @@ def _parity_rows(evidence: Evidence) -> Iterator[Row]:
             _difference(proof.deployed),
             Cell(percent(proof.deployed.top1_agreement), f"{count(proof.deployed.inputs)} inputs"),
             Cell("bit-equal", tone="good") if proof.weights_bit_equal else Cell("differ", tone="bad"),
-            f"{count(proof.tokenizer_texts)} texts",
-            Cell(f"opset {variant.opset}", _exporters(variant)),
+            _same_ids(proof),
+            Cell("" if variant.opset is None else f"opset {variant.opset}", _exporters(variant)),
         )
 
 
@@ -300,7 +301,14 @@ def _difference(check: ParityCheck) -> Cell:
 def _exporters(variant: Variant) -> str:
     refused = f"; refused: {'; '.join(variant.exporters_refused)}" if variant.exporters_refused else ""
     runtime = "" if variant.oldest_runtime is None else f", runtime {variant.oldest_runtime} or newer"
-    return f"IR {variant.ir_version}{runtime}, {variant.exporter}{refused}"
+    version = "" if variant.ir_version is None else f"IR {variant.ir_version}{runtime}, "
+    return f"{version}{variant.exporter}{refused}"
+
+
+def _same_ids(proof: Parity) -> Cell:
+    """Return on how many texts all tokenizers agreed, and those that this runtime is known to read otherwise."""
+    told = f"otherwise, as known: {', '.join(map(repr, proof.read_otherwise))}" if proof.read_otherwise else ""
+    return Cell(f"{count(proof.tokenizer_texts)} texts", told)
 
 
 def machine(environment: Environment) -> Table:

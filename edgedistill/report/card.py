@@ -20,7 +20,7 @@ from edgedistill.report.tables import change_cell, kept_cell, metric_cell
 from edgedistill.report.units import count, percent, rounded_count, share, size, tiny
 from edgedistill.results import BenchmarkResult, SplitQuality
 from edgedistill.tasks._task import task_of
-from edgedistill.values import Artifact, Corpus, QuantizedModel, Student, Teacher, Variant
+from edgedistill.values import Artifact, Corpus, Parity, QuantizedModel, Student, Teacher, Variant
 
 _TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
 
@@ -68,6 +68,7 @@ def model_card(
         loading=loading.lines(shipped, recipe.task.kind).strip(),
         transformers_js=loading.transformers_js_lines(shipped, recipe.task.kind).strip(),
         node=loading.node_lines(shipped, recipe.task.kind).strip(),
+        libraries=loading.libraries(shipped),
         shipping=plain(loading.shipping(artifact, shipped)),
     )
     return str(card)
@@ -172,17 +173,20 @@ def _rounds_activations(model: QuantizedModel) -> bool:
 
 
 def _files(artifact: Artifact) -> Table:
+    columns = ["File", "Numbers", "Size", "For transformers.js", "Needs"]
     rows = [
-        row(str(v.file), v.scheme, size(v.size_bytes), loading.transformers_js_options(v), _needs(artifact, v))
+        [str(v.file), v.scheme, size(v.size_bytes), loading.transformers_js_options(v), _needs(artifact, v)]
         for v in artifact.variants
     ]
-    beside = row("beside each", ", ".join(sorted(artifact.shared_files)), size(artifact.shared_bytes), "", "")
-    return Table("Files", ("File", "Numbers", "Size", "For transformers.js", "Needs"), (*rows, beside))
+    rows.append(["beside each", ", ".join(sorted(artifact.shared_files)), size(artifact.shared_bytes), "", ""])
+    if all(map(loading.on_llama_cpp, artifact.variants)):
+        columns, *rows = ([*one[:3], *one[4:]] for one in (columns, *rows))  # transformers.js has no runtime for them
+    return Table("Files", tuple(columns), tuple(row(*one) for one in rows))
 
 
 def _needs(artifact: Artifact, variant: Variant) -> str:
     runtime = "" if variant.oldest_runtime is None else f"{artifact.runtime} {variant.oldest_runtime} or newer; "
-    return f"{runtime}opset {variant.opset}, IR {variant.ir_version}"
+    return artifact.runtime if variant.opset is None else f"{runtime}opset {variant.opset}, IR {variant.ir_version}"
 
 
 def _quality(artifact: Artifact, benchmark: BenchmarkResult) -> Table:
@@ -208,6 +212,11 @@ def _controls(benchmark: BenchmarkResult) -> Table:
     return Table("Controls", columns, tuple(rows))
 
 
+def _otherwise(parity: Parity) -> str:
+    """Return how many texts this runtime is known to read otherwise, and did."""
+    return f", {count(len(parity.read_otherwise))} read otherwise, as known" if parity.read_otherwise else ""
+
+
 def _parity(artifact: Artifact) -> Table:
     columns = ("File", "Exact: largest difference", "As deployed", "Same answer", "Same token ids")
     rows = tuple(
@@ -216,7 +225,7 @@ def _parity(artifact: Artifact) -> Table:
             tiny(v.parity.exact.max_abs_diff),
             tiny(v.parity.deployed.max_abs_diff),
             f"{percent(v.parity.deployed.top1_agreement)} of {count(v.parity.deployed.inputs)} inputs",
-            f"{count(v.parity.tokenizer_texts)} texts",
+            f"{count(v.parity.tokenizer_texts)} texts{_otherwise(v.parity)}",
         )
         for v in artifact.variants
     )

@@ -20,6 +20,13 @@ inputs = {{"input_ids": np.array([read.ids]), "attention_mask": np.array([read.a
 {use}
 """
 
+_LLAMA_CPP = """\
+from llama_cpp import Llama
+
+model = Llama("{file}", embedding=True, n_ctx=0, verbose=False)
+print(model.embed("a text to search with", normalize=True))
+"""
+
 _TRANSFORMERS_JS = """\
 import {{ env, pipeline }} from "@huggingface/transformers";
 
@@ -76,13 +83,27 @@ _WORDS = {
 """What the lines of each task say."""
 
 
+def on_llama_cpp(variant: Variant) -> bool:
+    """Whether llama.cpp runs the file, and not onnxruntime."""
+    return variant.file.suffix == ".gguf"
+
+
+def libraries(variant: Variant) -> str:
+    """Return what the lines import, in words."""
+    return "llama-cpp-python alone" if on_llama_cpp(variant) else "onnxruntime and tokenizers alone"
+
+
 def lines(variant: Variant, task: str) -> str:
     """Return Python that classifies one text, or gives its vector, to be run in the artifact's folder."""
+    if on_llama_cpp(variant):
+        return _LLAMA_CPP.format(file=variant.file)
     return _PYTHON.format(file=variant.file, **_WORDS[task])
 
 
 def transformers_js_lines(variant: Variant, task: str) -> str:
-    """Return JavaScript that does so with transformers.js."""
+    """Return JavaScript that does so with transformers.js; empty where that has no runtime for the file."""
+    if on_llama_cpp(variant):
+        return ""
     template = _VECTORS_JS if task == "sentence_embedding" else _TRANSFORMERS_JS
     every_label = ", { top_k: null }" if task == "multi_label_classification" else ""  # not the likeliest alone
     return template.format(options=transformers_js_options(variant), every_label=every_label)
@@ -90,11 +111,15 @@ def transformers_js_lines(variant: Variant, task: str) -> str:
 
 def node_lines(variant: Variant, task: str) -> str:
     """Return JavaScript that runs the file itself with onnxruntime-node, and only reads texts with transformers.js."""
+    if on_llama_cpp(variant):
+        return ""
     return _NODE.format(file=variant.file, **_WORDS[task])
 
 
 def transformers_js_options(variant: Variant) -> str:
-    """Return what transformers.js is told to load this file, as JavaScript."""
+    """Return what transformers.js is told to load this file, as JavaScript; empty where it cannot."""
+    if on_llama_cpp(variant):
+        return ""
     told = ", ".join(f'{name}: "{word}"' for name, word in transformers_js.options_for(variant.file).items())
     return f"{{ {told} }}"
 

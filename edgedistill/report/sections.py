@@ -210,7 +210,7 @@ def _loading(evidence: Evidence, recommended: str | None) -> list[Section]:
         Section(
             "loading",
             "Load it",
-            f"In the artifact's folder ({artifact.root}), with onnxruntime and tokenizers alone. "
+            f"In the artifact's folder ({artifact.root}), with {loading.libraries(variant)}. "
             f"{loading.shipping(artifact, variant)}",
             (),
             (Code(loading.lines(variant, evidence.recipe.task.kind)),),

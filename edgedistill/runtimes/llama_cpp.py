@@ -7,30 +7,28 @@ Source: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
 """
 
 import ctypes
-import sys
 import weakref
 from collections.abc import Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgedistill.errors import ModelError
+from edgedistill.runtimes import _llama
 from edgedistill.runtimes._decoder import check_context, check_readable
 
 SERVES = frozenset({"decoder"})
 ROWS_AT_ONCE = 512  # llama.cpp's own micro-batch: so many logits are in its memory, however long the row
-LOG_LEVEL_ERROR = 4  # ggml.h
-AMX = b"AMX_INT8 = 1"  # in what llama.cpp says of itself
 
 
 class GgufModel:
     """One model and one context, which holds the KV cache."""
 
     def __init__(self, file: Path, *, threads: int, exact: bool, context_tokens: int) -> None:
-        self._lib = lib = _library()
-        self._model = _load(lib, file)
+        self._lib = lib = _llama.library()
+        self._model = _llama.load_model(lib, file)
         self._vocab = lib.llama_model_get_vocab(self._model)
         weakref.finalize(self, lib.llama_model_free, self._model)
         check_context(context_tokens, lib.llama_model_n_ctx_train(self._model), file.name)
@@ -38,6 +36,11 @@ class GgufModel:
         if not self._context:
             raise ModelError(
                 f"{file.name}: llama.cpp cannot make a context of {context_tokens} tokens; is there memory?"
+            )
+        if lib.llama_pooling_type(self._context) > lib.LLAMA_POOLING_TYPE_NONE:
+            lib.llama_free(self._context)
+            raise ModelError(
+                f"{file.name} is a sentence encoder, and no language model; name the folder that it lies in"
             )
         weakref.finalize(self, lib.llama_free, self._context)  # called before the model's, as it was made later
         self._batch = lib.llama_batch_init(context_tokens, 0, 1)
@@ -125,7 +128,7 @@ class GgufModel:
         from llama_cpp import llama_chat_format
 
         formatter: Any = llama_chat_format.Jinja2ChatFormatter
-        template = self._said("tokenizer.chat_template")
+        template = _llama.said(self._lib, self._model, "tokenizer.chat_template")
         if not template:
             raise ModelError("this GGUF file has no chat template (tokenizer.chat_template); give it a plain prompt")
         names = [self._name_of(find(self._vocab)) for find in (self._lib.llama_vocab_eos, self._lib.llama_vocab_bos)]
@@ -135,9 +138,12 @@ class GgufModel:
     def kv_cache_bytes(self, tokens: int) -> int:
         """Return the bytes that keys and values of so many tokens take: float16, or float32 where exact."""
         lib, model = self._lib, self._model
-        name = self._said("general.architecture")
+        name = _llama.said(self._lib, self._model, "general.architecture")
         even = lib.llama_model_n_embd(model) // lib.llama_model_n_head(model)
-        widths = [int(self._said(f"{name}.attention.{part}_length") or even) for part in ("key", "value")]
+        widths = [
+            int(_llama.said(self._lib, self._model, f"{name}.attention.{part}_length") or even)
+            for part in ("key", "value")
+        ]
         heads = lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model)
         return int(tokens * heads * sum(widths) * self._number_bytes)
 
@@ -155,64 +161,8 @@ class GgufModel:
         self._read += count
         return np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), shape=(wanted, self.vocabulary))
 
-    def _said(self, key: str) -> str:
-        """Return what the file's metadata says; empty where it says nothing."""
-        text = ctypes.create_string_buffer(64)
-        count = self._lib.llama_model_meta_val_str(self._model, key.encode("ascii"), text, len(text))
-        if count >= len(text):  # cut
-            text = ctypes.create_string_buffer(count + 1)
-            self._lib.llama_model_meta_val_str(self._model, key.encode("ascii"), text, len(text))
-        return text.value.decode("utf-8") if count >= 0 else ""
-
     def _name_of(self, token: int) -> str:
         return "" if token < 0 else self._lib.llama_vocab_get_text(self._vocab, token).decode("utf-8")
-
-
-@cache
-def _library() -> Any:
-    """Return the bindings, quiet but for errors.
-
-    Their own way to be quiet takes warnings for errors, and errors for what may be left out.
-
-    Raises:
-        ModelError: they are not installed.
-    """
-    try:
-        import llama_cpp
-    except ImportError as error:
-        raise ModelError(f"llama.cpp's bindings are missing ({error}); run: pip install 'edgedistill[gguf]'") from None
-    llama_cpp.llama_log_set(_tell_errors(llama_cpp), None)
-    llama_cpp.llama_backend_init()
-    return llama_cpp
-
-
-@cache  # a callback that is let go of would be called where nothing is
-def _tell_errors(lib: Any) -> Any:
-    """Return a function, for C to call, that writes error messages to the standard error stream."""
-
-    def tell(level: int, text: bytes, _user_data: Any) -> None:
-        if level == LOG_LEVEL_ERROR:
-            sys.stderr.write(text.decode("utf-8", errors="replace"))
-
-    return lib.llama_log_callback(tell)
-
-
-def _load(lib: Any, file: Path) -> Any:
-    """Return the model of a file; its weights are mapped, as llama.cpp's own programs do.
-
-    Where llama.cpp was compiled for AMX its kernels for it are left alone, and with them those that lay weights out
-    anew: llama.cpp sets up the tiles once in a thread, and as soon as something else there gives them back, PyTorch for
-    one, the next product of quantized weights is an illegal instruction, which ends the process.
-    """
-    if not file.is_file():
-        raise ModelError(f"{file} is not there; name the .gguf file of an artifact")
-    settings = lib.llama_model_default_params()
-    settings.n_gpu_layers = 0
-    settings.use_extra_bufts = AMX not in lib.llama_print_system_info()
-    model = lib.llama_model_load_from_file(str(file).encode("utf-8"), settings)
-    if not model:
-        raise ModelError(f"{file} is not a model that llama.cpp can load; export it again, or name a newer llama.cpp")
-    return model
 
 
 def _settings(lib: Any, threads: int, exact: bool, context_tokens: int) -> Any:
@@ -246,8 +196,4 @@ def load(root: Path, file: str, *, threads: int, context_tokens: int, exact: boo
 
 def versions() -> dict[str, str]:
     """Return what decides this runtime's numbers; the bindings are imported by it."""
-    from importlib.metadata import version
-
-    lib = _library()
-    features = lib.llama_print_system_info().decode("utf-8").strip(" |\n")
-    return {"llama-cpp-python": version("llama-cpp-python"), "llama.cpp": features, "numpy": np.__version__}
+    return _llama.versions()

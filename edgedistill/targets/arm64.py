@@ -10,7 +10,7 @@ def target() -> Target:
         arch="aarch64",
         threads=4,
         memory_bytes=None,
-        runtimes=("onnxruntime", "onnxruntime_genai", "llama_cpp"),
+        runtimes=("onnxruntime", "onnxruntime_genai", "llama_cpp", "llama_cpp_encoder"),
         cpu_features=frozenset({"neon"}),
         runner="local",
     )

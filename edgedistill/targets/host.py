@@ -16,7 +16,7 @@ def target() -> Target:
         arch=_cpu.architecture(),
         threads=usable,
         memory_bytes=psutil.virtual_memory().total,
-        runtimes=("onnxruntime", "onnxruntime_genai", "llama_cpp", "pytorch", "pytorch_decoder"),
+        runtimes=("onnxruntime", "onnxruntime_genai", "llama_cpp", "llama_cpp_encoder", "pytorch", "pytorch_decoder"),
         cpu_features=_cpu.features(),
         runner="local",
     )

@@ -10,7 +10,7 @@ def target() -> Target:
         arch="x86_64",
         threads=2,
         memory_bytes=None,
-        runtimes=("onnxruntime", "onnxruntime_genai", "llama_cpp"),
+        runtimes=("onnxruntime", "onnxruntime_genai", "llama_cpp", "llama_cpp_encoder"),
         cpu_features=frozenset({"avx2", "vnni"}),
         runner="local",
     )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -11,8 +12,10 @@ import onnx
 import pytest
 import torch
 from tiny_artifact import LABELS, VOCAB, texts, write_tokenizer
+from tiny_sentence_encoder import write_sentence_encoder
 
 from edgedistill import registry
+from edgedistill.export import parity
 from edgedistill.models.classifier import StaticClassifier
 
 FORMATS = "edgedistill.export.formats"
@@ -24,6 +27,16 @@ METHODS = "edgedistill.quantize.methods"
 RUNTIMES = "edgedistill.runtimes"
 
 
+def runtime_faults(module: Any) -> list[str]:
+    """Return what is wrong with what a format says of its runtime."""
+    found = []
+    if module.RUNTIME not in registry.names(RUNTIMES):
+        found.append("a runtime reads it")
+    if not isinstance(module.APPROXIMATES, bool) or not callable(module.reader):
+        found.append("it says whether its runtime computes or reads something otherwise")
+    return found
+
+
 def faults(name: str, module: Any) -> list[str]:
     """Return what is wrong with the words of a format."""
     found = []
@@ -32,8 +45,7 @@ def faults(name: str, module: Any) -> list[str]:
         found.append("the file's name is the recipe's word")
     if "float32" not in module.Options.STORES or not schemes >= module.Options.STORES:
         found.append("a format stores the float student, and schemes that some method makes")
-    if module.RUNTIME not in registry.names(RUNTIMES):
-        found.append("a runtime reads it")
+    found += runtime_faults(module)
     if "Source:" not in (module.__doc__ or "") or "https://" not in (module.__doc__ or ""):
         found.append("the docstring says where the format is described")
     files = [module.file_for(scheme) for scheme in sorted(module.Options.STORES)]
@@ -52,7 +64,33 @@ def test_every_format_keeps_the_contract(name: str) -> None:
     assert not faults(name, registry.load(FORMATS, name))
 
 
-@pytest.mark.parametrize("name", OF_ENCODERS)
+OF_CLASSIFIERS = [name for name in OF_ENCODERS if "text_classification" in registry.load(FORMATS, name).Options.TASKS]
+OF_VECTORS = [name for name in OF_ENCODERS if name not in OF_CLASSIFIERS]
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_every_exporter_of_vectors_writes_what_its_runtime_reads(name: str, tmp_path: Path) -> None:
+    layout, options = registry.load(FORMATS, name), registry.load(FORMATS, name).Options(format=name)
+    if any(find_spec(needed) is None for needed in options.IMPORTS):
+        pytest.skip(f"needs {', '.join(options.IMPORTS)}, which are an extra")
+    model = write_sentence_encoder(tmp_path)
+    relative = layout.file_for("float32")
+    for exporter in layout.exporters(options):
+        before = {file.name for file in tmp_path.iterdir()}
+        layout.write(model, tmp_path / relative, exporter, options, {"edgedistill.licence": "mit"})
+        assert {file.name for file in tmp_path.iterdir()} - before == {relative.name}, "no draft is left"
+        loaded = registry.load(RUNTIMES, layout.RUNTIME).load(tmp_path, str(relative), threads=1)
+        assert loaded.labels == ()
+        encoded = loaded.encode(texts(5))
+        with torch.no_grad():
+            expected = model(*(torch.from_numpy(encoded[key]) for key in ("input_ids", "attention_mask"))).numpy()
+        difference = np.abs(loaded.run(encoded) - expected).max() / np.abs(expected).max()
+        assert difference < (parity.APPROXIMATED if layout.APPROXIMATES else parity.FLOAT).deployed
+        assert model.token_table.weight.detach().numpy().tobytes() in layout.stored_arrays(tmp_path / relative)
+        assert layout.reader(tmp_path)("a text")
+
+
+@pytest.mark.parametrize("name", OF_CLASSIFIERS)
 def test_every_exporter_of_a_format_writes_what_its_runtime_reads(name: str, tmp_path: Path) -> None:
     layout, options = registry.load(FORMATS, name), registry.load(FORMATS, name).Options(format=name)
     torch.manual_seed(0)
@@ -97,6 +135,7 @@ class StoresNoFloats(sound().Options):
         broken(file_for=lambda _scheme: PurePosixPath("onnx/model.onnx")),
         broken(file_for=lambda scheme: PurePosixPath(f"../{scheme}.onnx")),
         broken(exporters=lambda _options: ()),
+        broken(APPROXIMATES=None),
         broken(settings=lambda files: {"files": tuple(map(str, files))}),
         broken(Options=StoresNoFloats),
     ],

@@ -6,7 +6,7 @@ otherwise. optimum takes any name. A scheme that transformers.js has no word for
 Source: ONNX IR specification, https://github.com/onnx/onnx/blob/main/docs/IR.md
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +18,7 @@ from edgedistill.section import FormatOptions
 
 EXPORTERS = ("torchscript", "dynamo")
 RUNTIME = "onnxruntime"
+APPROXIMATES = False
 SUFFIXES: Mapping[str, str] = {
     "float32": "",
     "float16": "_fp16",
@@ -109,6 +110,11 @@ def stored_arrays(file: Path) -> set[bytes]:
     graph = onnx.load(file).graph
     constants = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
     return {numpy_helper.to_array(tensor).tobytes() for tensor in [*graph.initializer, *constants]}
+
+
+def reader(root: Path) -> Callable[[str], bool]:
+    """Return what tells whether the runtime reads a text as the tokenizer in this folder: it always does."""
+    return lambda _text: True
 
 
 def _example() -> tuple[Any, Any]:
