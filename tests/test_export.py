@@ -160,6 +160,7 @@ def test_each_file_holds_the_hashes_that_it_comes_from(finished: Finished, artif
             "edgedistill.teacher_source": "teacher",
             "edgedistill.student_sha256": finished.value("student").weights_sha256,
             "edgedistill.labels": '["negative", "positive"]',
+            "edgedistill.licence": "MIT",
         }
         if variant.scheme != "float32":
             expected |= {
