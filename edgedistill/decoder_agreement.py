@@ -17,7 +17,7 @@ def _losses_can_do_with_what_is_kept(distill: DistillOptions, task: TaskOptions)
         return
     way: str = cache.way
     for index, loss in enumerate(distill.losses):
-        if not loss.SPARSE and loss.NEEDS - {"gold"}:
+        if task.kind in loss.TASKS and not loss.SPARSE and loss.NEEDS - {"gold"}:
             yield (
                 f"distill.losses[{index}].loss",
                 f"'{loss.loss}' compares every token of the vocabulary, and task.cache.way: {way} keeps few; "

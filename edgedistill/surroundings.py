@@ -60,6 +60,8 @@ def problems(sections: Mapping[str, Any], base: Path) -> Found:
     if {"teacher", "student", "task", "export"} <= sections.keys():
         teacher, student, task = (sections[name] for name in ("teacher", "student", "task"))
         yield from _layout_problems(teacher, student, task, sections["export"], base)
+    if {"teacher", "student", "task", "benchmark"} <= sections.keys() and sections["task"].GOLD_IN_TEXT:
+        yield from _timing_problems(sections["teacher"], sections["student"], sections["benchmark"], base)
     if "export" in sections:
         yield from _missing_extras(sections["export"])
 
@@ -77,6 +79,19 @@ def _layout_problems(teacher: Any, student: Any, task: Any, export: Sequence[For
             yield (
                 f"export[{index}].format",
                 f"'{options.format}' cannot hold the student: {reason}; give it other sizes",
+            )
+
+
+def _timing_problems(teacher: Any, student: Any, benchmark: BenchmarkOptions, base: Path) -> Found:
+    """Yield which of the two decoders has no positions for what is timed: better now than after the training."""
+    tokens = benchmark.prompt_tokens + benchmark.decode_tokens
+    for whose, reference in (("teacher", getattr(teacher, "model", None)), ("student", own_checkpoint(student))):
+        longest = longest_input(_known_config(reference, base) or {})
+        if longest is not None and tokens > longest:
+            yield (
+                "benchmark.prompt_tokens",
+                f"{benchmark.prompt_tokens} and decode_tokens {benchmark.decode_tokens} are more than the {longest} "
+                f"that the {whose} has positions for; write {longest} or less for both together",
             )
 
 

@@ -30,7 +30,7 @@ from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.decoder_values import DecoderQuality, DecoderStart
 from edgedistill.recipe_sections import BudgetOptions
 from edgedistill.report.budget import judge, recommend
-from edgedistill.report.decoder import background, exact, loading, quantization, sections, tables
+from edgedistill.report.decoder import background, exact, quantization, sections, tables
 from edgedistill.report.decoder.card import model_card
 from edgedistill.report.decoder.evidence import DecoderEvidence
 from edgedistill.report.decoder.sentence import summarise
@@ -302,30 +302,6 @@ def test_the_hub_can_read_the_front_matter() -> None:
     assert values["test", "perplexity, q4_k_m"] == pytest.approx(17.13)
     assert values["stories", "next-token accuracy, float32"] == pytest.approx(0.396)
     assert len(values) == 2 * 2 * len(SPLITS)
-
-
-@pytest.mark.parametrize("conversations", [False, True])
-def test_the_lines_fit_what_the_model_was_taught(conversations: bool) -> None:
-    artifact = evidence().artifacts["gguf"]
-    file = artifact.files[1]
-    shell, python = (one.text for one in loading.ways(artifact, file, 256, conversations=conversations))
-    compile(python, "lines", "exec")
-    assert ("llama-cli" in shell) == ("create_chat_completion" in python) == conversations
-    assert all(str(file.file) in lines and "256" in lines for lines in (shell, python))
-    card = card_of(evidence(conversations=conversations))
-    assert shell.strip() in card
-    assert ("chat template" in card.partition("## Quality")[0]) == conversations
-
-
-@pytest.mark.parametrize("conversations", [False, True])
-def test_an_onnx_folder_is_loaded_with_onnxruntime_genai(conversations: bool) -> None:
-    artifact = evidence().artifacts["gguf"].model_copy(update={"format": "onnx_genai"})
-    (way,) = loading.ways(artifact, artifact.files[1], 256, conversations=conversations)
-    compile(way.text, "lines", "exec")
-    assert "onnxruntime-genai" in way.title
-    assert "max_length=256" in way.text
-    assert ("apply_chat_template" in way.text) == conversations
-    assert "one folder per method" in loading.shipping(artifact, artifact.files[1])
 
 
 def test_the_terminal_shows_the_same_numbers(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ task: {kind: text_generation, max_length: 64}
 teacher: {kind: transformers, licence: MIT, model: {path: teacher}}
 data: {train: {source: text, file: train.txt}}
 student: {kind: layers, layers: 1}
+benchmark: {prompt_tokens: 32}
 """
 
 
@@ -64,6 +65,11 @@ def test_what_does_not_go_together_is_told_with_its_cure(recipe: Path, old: str,
     assert any(said in line for line in problems(recipe, RECIPE.replace(old, new)))
 
 
+def test_a_loss_of_another_task_is_not_cured_by_another_cache(recipe: Path) -> None:
+    told = problems(recipe, RECIPE.replace("data: {", "distill: {losses: [{loss: cosine}]}\ndata: {"))
+    assert [line for line in told if "distill.losses" in line and "does not compare what" not in line] == []
+
+
 PRUNED = "student: {kind: pruned, layers: 9, hidden_size: 128, num_attention_heads: 3, intermediate_size: 97}"
 
 
@@ -102,6 +108,14 @@ def test_a_checkpoint_of_its_own_is_held_against_the_recipe(recipe: Path) -> Non
     )
     told = problems(recipe, RECIPE.replace("kind: layers, layers: 1", own.replace("small", "nowhere")))
     assert any("student.model.path" in one and "is not a directory" in one for one in told)
+
+
+def test_what_is_timed_must_fit_into_the_models(recipe: Path) -> None:
+    timed = RECIPE.replace("prompt_tokens: 32", "prompt_tokens: 100, decode_tokens: 29")
+    (told,) = [line for line in problems(recipe, timed) if "prompt_tokens" in line]
+    assert told.startswith("benchmark.prompt_tokens: 100 and decode_tokens 29 are more than the 128 that the teacher")
+    recipe.write_text(timed.replace("29", "28"), encoding="utf-8")
+    assert not [line for line in found(recipe) if "prompt_tokens" in line]
 
 
 def found(file: Path) -> list[str]:

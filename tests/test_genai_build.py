@@ -10,7 +10,7 @@ from tiny_decoders import documents, write_decoder
 
 from edgedistill import pipeline
 from edgedistill.decoder_results import DecoderBenchmark
-from edgedistill.decoder_values import DecoderArtifact, QuantizedDecoder
+from edgedistill.decoder_values import DecoderArtifact, DecoderSignals, QuantizedDecoder
 from edgedistill.export.formats import onnx_genai
 from edgedistill.models import block_tensors
 from edgedistill.recipe_file import load
@@ -66,6 +66,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def value(folder: Path, name: str, kind: type) -> object:
     recipe, run = load(folder / "tiny.yaml"), Run(folder / "runs" / "tiny-folder")
     return kind.load(run.folder_of(name, pipeline.stages(recipe, folder, run)[name].needs))
+
+
+def test_importance_is_measured_on_the_calibration_split(built: Path) -> None:
+    """Not on what quality is judged on."""
+    signals = value(built, "signals", DecoderSignals)
+    model = value(built, "quantize-onnx_int4", QuantizedDecoder)
+    assert model.importance_positions == signals.splits["calibration"].tokens
+    assert signals.splits["calibration"].tokens not in {signals.splits[name].tokens for name in ("train", "test")}
 
 
 def test_every_number_is_decided_by_quantize_and_found_in_the_folder(built: Path) -> None:

@@ -129,20 +129,43 @@ CHATS = (
 
 
 def same_chats(tokenizer: Any, loaded: Any) -> int:
-    """Return how many conversations both render as the same ids: all, or it is an error.
+    """Return how many conversations both render as the same ids: all that the template takes, or it is an error.
+
+    Templates may refuse a role with an error of their own, as those of Gemma 2 and the first Mistral do of `system`;
+    what nobody can ask is not compared.
 
     Raises:
-        StageError: one has other ids.
+        StageError: one has other ids, the runtime cannot render one, or the template takes none.
     """
+    from jinja2.exceptions import TemplateError
+
+    compared, refusal = 0, ""
     for messages in CHATS:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        expected, given = tokenizer(text, add_special_tokens=False)["input_ids"], loaded.chat(messages)
+        try:
+            text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            refusal = str(error)
+            continue
+        expected, given = tokenizer(text, add_special_tokens=False)["input_ids"], _asked_of(loaded, messages)
         if given != expected:
             raise StageError(
                 f"the file's chat template renders {messages[-1]['content'][:40]!r} as other ids than the "
                 f"checkpoint's: {loaded.decode(given)[:80]!r} instead of {text[:80]!r}"
             )
-    return len(CHATS)
+        compared += 1
+    if not compared:
+        raise StageError(f"the checkpoint's chat template takes no conversation ({refusal}); mend or remove it")
+    return compared
+
+
+def _asked_of(loaded: Any, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    try:
+        found: list[int] = loaded.chat(messages)
+    except ValueError as error:
+        raise StageError(
+            f"the runtime cannot render the checkpoint's chat template ({error}); use a tokenizer with a plainer one"
+        ) from error
+    return found
 
 
 def _rounded(checkpoint: Path, tensors: Mapping[str, Any]) -> Any:

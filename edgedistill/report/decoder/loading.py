@@ -4,12 +4,15 @@ llama-cli has been a chat alone since the end of 2025 (https://github.com/ggml-o
 goes on in llama-completion.
 """
 
+import json
+import shlex
 from dataclasses import dataclass
 
 from edgedistill.decoder_values import DecoderArtifact, DecoderFile
+from edgedistill.recipe import Recipe
 from edgedistill.report.units import size
 
-_CHAT_SHELL = 'llama-cli -m {file} -c {context} --temp 0 --single-turn -p "a question"\n'
+_CHAT_SHELL = 'llama-cli -m {file} -c {context} --temp 0 --single-turn{system} -p "a question"\n'
 _TEXT_SHELL = 'llama-completion -m {file} -c {context} --temp 0 -no-cnv -n 32 -p "a text to go on from"\n'
 
 _LLAMA = """\
@@ -18,7 +21,7 @@ from llama_cpp import Llama
 model = Llama("{file}", n_ctx={context}, verbose=False)
 """
 _LLAMA_CHAT = """\
-said = model.create_chat_completion([{{"role": "user", "content": "a question"}}], max_tokens=32, temperature=0)
+said = model.create_chat_completion({messages}, max_tokens=32, temperature=0)
 print(said["choices"][0]["message"]["content"])
 """
 _LLAMA_TEXT = """\
@@ -42,7 +45,7 @@ while not generator.is_done():
     print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)
 """
 _GENAI_CHAT = """\
-messages = json.dumps([{"role": "user", "content": "a question"}])
+messages = json.dumps({messages})
 prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True)"""
 _GENAI_TEXT = """prompt = "a text to go on from\""""
 
@@ -63,18 +66,37 @@ class Lines:
 
 
 def ways(
-    artifact: DecoderArtifact, file: DecoderFile, context_tokens: int, *, conversations: bool
+    artifact: DecoderArtifact, file: DecoderFile, context_tokens: int, *, conversations: bool, system: str | None = None
 ) -> tuple[Lines, ...]:
-    """Return the ways to load a model, to be run in the artifact's folder."""
+    """Return the ways to load a model, to be run in the artifact's folder.
+
+    Args:
+        system: what the recipe had said before every conversation; a model that learned under it is asked under it.
+    """
+    said = [{"role": "system", "content": system}] if system else []
+    messages = json.dumps([*said, {"role": "user", "content": "a question"}], ensure_ascii=False)
     if artifact.format == "onnx_genai":
-        imports, prompt = ("import json\n\n", _GENAI_CHAT) if conversations else ("", _GENAI_TEXT)
+        imports, prompt = (
+            ("import json\n\n", _GENAI_CHAT.format(messages=messages)) if conversations else ("", _GENAI_TEXT)
+        )
         told = _GENAI.format(imports=imports, file=file.file, prompt=prompt, context=context_tokens)
         return (Lines("In this folder, with onnxruntime-genai", "python", told),)
+    given = {"file": file.file, "context": context_tokens}
     shell, python = (_CHAT_SHELL, _LLAMA_CHAT) if conversations else (_TEXT_SHELL, _LLAMA_TEXT)
     return (
-        Lines("In this folder, with llama.cpp", "sh", shell.format(file=file.file, context=context_tokens)),
-        Lines("With llama-cpp-python", "python", (_LLAMA + python).format(file=file.file, context=context_tokens)),
+        Lines(
+            "In this folder, with llama.cpp",
+            "sh",
+            shell.format(**given, system=f" -sys {shlex.quote(system)}" if system else ""),
+        ),
+        Lines("With llama-cpp-python", "python", (_LLAMA + python).format(**given, messages=messages)),
     )
+
+
+def system_of(recipe: Recipe) -> str | None:
+    """Return what the recipe says before every conversation that the model learns from; None where nothing."""
+    found: str | None = getattr(recipe.data.train, "system", None)
+    return found
 
 
 def shipping(artifact: DecoderArtifact, file: DecoderFile) -> str:
