@@ -10,7 +10,6 @@ Sources: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; llama.cpp, s
 Hendrycks, Gimpel 2016, arXiv:1606.08415, section 2 (both forms of GELU).
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill.errors import ModelError
+from edgedistill.export.gguf_draft import drafted
 from edgedistill.export.gguf_metadata import encodings
 from edgedistill.export.gguf_wordpiece import add_word_pieces, read_word_pieces
 from edgedistill.models import sentence_transformers
@@ -114,18 +114,12 @@ def write_encoder(
     Raises:
         ModelError: llama.cpp could not compute it or read texts for it, or the tensors are not those of the config.
     """
-    from gguf import GGMLQuantizationType, GGUFWriter
-
     if reasons := refused(config.to_dict()):
         raise ModelError(f"llama.cpp cannot compute {folder.name}: {'; '.join(reasons)}")
     steps = sentence_transformers.read(folder)
     pooling, pieces = pooling_type(steps), read_word_pieces(folder, config.vocab_size)
     stored = _laid_out(config, tensors)
-    draft = file.with_name(f"{file.name}.draft")
-    writer = GGUFWriter(draft, ARCHITECTURE)
-    try:
-        for called, one in stored.items():
-            writer.add_tensor(called, np.ascontiguousarray(one.data), raw_dtype=GGMLQuantizationType[one.type])
+    with drafted(file, ARCHITECTURE, stored) as writer:
         _add_general(writer, folder.name, licence, file_type)
         _add_sizes(writer, config)
         writer.add_causal_attention(False)
@@ -135,16 +129,6 @@ def write_encoder(
             writer.add_string(key, value)
         writer.add_bool("edgedistill.normalize", steps.normalize)
         writer.add_uint32("edgedistill.max_tokens", _longest(folder, config))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        with draft.open("rb+") as written:
-            os.fsync(written.fileno())
-        draft.replace(file)
-    finally:
-        writer.close()
-        draft.unlink(missing_ok=True)
 
 
 def read_encoder(file: Path) -> dict[str, GgmlTensor]:

@@ -6,7 +6,6 @@ Export changes no number: every tensor comes with its bytes decided, and only na
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (version 3).
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from edgedistill.errors import ModelError
 from edgedistill.export.gguf_architecture import add_architecture, read_decoder
+from edgedistill.export.gguf_draft import drafted
 from edgedistill.export.gguf_layout import is_shifted, laid_out, restored
 from edgedistill.export.gguf_metadata import About, add_general, add_numbers, add_provenance
 from edgedistill.export.gguf_tokenizer import add_vocabulary, read_vocabulary
@@ -51,31 +51,15 @@ def write_gguf(
     Raises:
         ModelError: llama.cpp could not compute or read it as transformers does, or tensors do not fit config.json.
     """
-    from gguf import GGMLQuantizationType, GGUFWriter
-
     decoder = read_decoder(checkpoint)
     vocabulary = read_vocabulary(checkpoint, decoder.config.vocab_size)
     stored = laid_out(decoder, tensors)
-    draft = file.with_name(f"{file.name}.draft")
-    writer = GGUFWriter(draft, decoder.architecture)
-    try:
-        for called, one in stored.items():
-            writer.add_tensor(called, np.ascontiguousarray(one.data), raw_dtype=GGMLQuantizationType[one.type])
+    with drafted(file, decoder.architecture, stored) as writer:
         add_general(writer, checkpoint, name=name, version=version, licence=licence, about=about or About())
         add_architecture(writer, decoder)
         add_numbers(writer, file_type, importance)
         add_vocabulary(writer, vocabulary)
         add_provenance(writer, facts)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        with draft.open("rb+") as written:
-            os.fsync(written.fileno())
-        draft.replace(file)
-    finally:
-        writer.close()
-        draft.unlink(missing_ok=True)
 
 
 def read_tensors(file: Path) -> dict[str, GgmlTensor]:
