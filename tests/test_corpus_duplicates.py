@@ -11,6 +11,7 @@ from tiny_corpus import every_row, index_of, pool_of, quiet
 from edgedistill.corpus.candidates import PERMUTATIONS, RECALL, bands, grams
 from edgedistill.corpus.duplicates import Index, Thinned, merge_exact, similarity, thin_near
 from edgedistill.corpus.pool import Pool, normalised
+from edgedistill.corpus.sources.conversations import as_text
 
 TEXT = "the film was not good bad fine slow a plot of great actors with no idea and too many jokes"
 WORDS = TEXT.split()
@@ -157,3 +158,13 @@ def test_no_two_rows_that_stay_are_near_and_every_row_that_goes_is_near_one_that
     assert near_removed == len(gone) > 0
     assert close_pairs(kept, 0.7) == set()
     assert all(any(similarity(grams(key), grams(other)) >= 0.7 for other in kept) for key in gone)
+
+
+@pytest.mark.parametrize(("spoken", "kept"), [(True, 2), (False, 1)])
+def test_what_the_system_says_makes_no_two_conversations_alike(spoken: bool, kept: int) -> None:
+    """Twin: compared as they are kept, two that share nothing else are taken for one."""
+    system = {"role": "system", "content": TEXT * 5}
+    said = [[{"role": "user", "content": asked}, {"role": "assistant", "content": asked[::-1]}] for asked in WORDS[4:6]]
+    with pool_of(((as_text([system, *turns]), 0) for turns in said), spoken=spoken) as pool:
+        thinned = thin_near(merge_exact(pool, every_row(pool)), pool, index_of(pool, 0.8), quiet)
+        assert len(thinned.rows) == kept

@@ -1,16 +1,13 @@
-"""scripts/fetch for text generation: speeches are split by time, an assistant's functions by what they are."""
+"""scripts/fetch for text generation: speeches are split by time, addresses by what they say."""
 
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fetching import assistant, pinned, sotu
-
-FUNCTIONS = [
-    f"{verb}_{noun}" for verb in ("get", "find", "count", "sell") for noun in ("cat", "dog", "cow", "hen", "bee")
-]
+from fetching import sotu, usaddress
 
 
 def objects(content: bytes) -> list[dict[str, str]]:
@@ -33,36 +30,41 @@ def test_speeches_are_split_by_time(tmp_path: Path) -> None:
     assert [row["year"] for row in objects(made["speeches/held_out.jsonl"])] == [2001]
 
 
+ADDRESSES = (
+    "<AddressNumber>1</AddressNumber> <StreetName>Elm,</StreetName> <StreetName>Old,</StreetName> <ZipCode>2</ZipCode>",
+    "<AddressNumber>1.</AddressNumber> <StreetName>ELM</StreetName> <StreetName>old</StreetName> <ZipCode>2</ZipCode>",
+    "<StreetName>A</StreetName> <IntersectionSeparator>&amp;</IntersectionSeparator> <StreetName>B</StreetName>",
+    "<CornerOf>Corner of</CornerOf> <StreetName>Größe</StreetName>",
+)
+
+
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, str]]]:
-    monkeypatch.setattr(pinned, "DATA", tmp_path)
-    (tmp_path / "bfcl").mkdir()
-    texts = [{"id": name, "text": f"{name}: Does {name}."} for name in FUNCTIONS]
-    queries = [{"text": f"Please {name} {number}", "id": name} for name in FUNCTIONS for number in range(12)]
-    (tmp_path / "bfcl/functions.jsonl").write_bytes(pinned.json_lines(texts))
-    (tmp_path / "bfcl/queries.jsonl").write_bytes(pinned.json_lines(queries))
-    first, second = assistant.contents(), assistant.contents()
-    assert first == second
-    assert first.keys() == assistant.MADE.keys()
-    return {name.split("/")[1].removesuffix(".jsonl"): objects(content) for name, content in first.items()}
+def addresses(tmp_path: Path) -> Callable[..., dict[str, bytes]]:
+    def made(*labelled: str) -> dict[str, bytes]:
+        content = "".join(f"<AddressString>{one}</AddressString>" for one in labelled)
+        content = f"<AddressCollection>{content}</AddressCollection>"
+        with tarfile.open(tmp_path / usaddress.ARCHIVE, "w:gz") as archive:
+            member = tarfile.TarInfo("usaddress-0.5.16/training/labeled.xml")
+            member.size = len(content.encode())
+            archive.addfile(member, io.BytesIO(content.encode()))
+        return usaddress.contents(tmp_path / usaddress.ARCHIVE)
+
+    return made
 
 
-def listed(row: dict[str, str]) -> list[str]:
-    return [line[2:].partition(":")[0] for line in row["prompt"].split("\n") if line.startswith("- ")]
+def test_an_address_is_asked_and_its_parts_are_the_answer_once_each(addresses: Callable[..., dict[str, bytes]]) -> None:
+    made = addresses(*ADDRESSES)
+    assert made.keys() == usaddress.MADE.keys()
+    rows = {row["prompt"]: row["answer"] for content in made.values() for row in objects(content)}
+    assert rows == {
+        "1 Elm, Old, 2": '{"number": "1", "street": "Elm, Old", "zip": "2"}',
+        "Corner of Größe": '{"corner_of": "Corner of", "street": "Größe"}',
+    }
 
 
-def test_the_answer_is_one_of_the_functions_that_are_listed(made: dict[str, list[dict[str, str]]]) -> None:
-    for rows in made.values():
-        for row in rows:
-            names = listed(row)
-            assert len(set(names)) == len(names) <= 6
-            assert row["answer"] in names
-    places = {listed(row).index(row["answer"]) for row in made["train"]}
-    assert places >= {0, 1, 2, 3}, "its place tells nothing"
-
-
-def test_no_function_is_in_two_splits(made: dict[str, list[dict[str, str]]]) -> None:
-    seen = [{name for row in rows for name in listed(row)} for rows in made.values()]
-    assert len(set().union(*seen)) == sum(len(names) for names in seen)
-    assert assistant.split_of("math.getSum") == assistant.split_of("get_sum_2")
-    assert len(made["train"]) == 3 * 10 * len({row["answer"] for row in made["train"]})
+def test_addresses_are_split_by_what_they_say(addresses: Callable[..., dict[str, bytes]]) -> None:
+    made = addresses(*(f"<AddressNumber>{number}</AddressNumber>" for number in range(400)))
+    numbers = {name: {row["prompt"] for row in objects(content)} for name, content in made.items()}
+    assert sum(len(own) for own in numbers.values()) == len(set().union(*numbers.values())) == 400
+    assert 60 < len(numbers["addresses/test.jsonl"]) < 100
+    assert usaddress.split_of("12 Main St.") == usaddress.split_of("12 MAIN st")

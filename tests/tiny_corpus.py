@@ -18,14 +18,14 @@ def quiet(_count: int) -> None:
 
 
 @contextmanager
-def pool_of(rows: Iterable[tuple[str, int]], kind: type = np.int32) -> Iterator[Pool]:
+def pool_of(rows: Iterable[tuple[str, int]], kind: type = np.int32, *, spoken: bool = False) -> Iterator[Pool]:
     """Yield a pool of texts and label indices, or sets of labels, which are np.int64."""
     with tempfile.TemporaryDirectory() as folder, Texts(Path(folder) / "texts") as texts:
         labels = []
         for text, label in rows:
             texts.append(text)
             labels.append(label)
-        yield Pool.of(texts, np.array(labels, dtype=kind))
+        yield Pool.of(texts, np.array(labels, dtype=kind), spoken=spoken)
 
 
 def every_row(pool: Pool) -> np.ndarray:

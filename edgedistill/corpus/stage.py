@@ -69,7 +69,7 @@ def collect(
     progress.mkdir(parents=True, exist_ok=True)
     with Texts(progress / "texts") as texts:
         found, labels_of, sources = _read(data, labels, base, texts, progress, several=several)
-        pool = Pool.of(texts, labels_of)
+        pool = Pool.of(texts, labels_of, spoken=data.train.CONVERSATIONS)
         if found:
             _check_gold(pool, sources)
         splits, thinned, overlaps = _separate(pool, sources, data, progress, labelled=bool(found))

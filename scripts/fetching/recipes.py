@@ -2,7 +2,7 @@
 
 import sys
 
-from fetching import assistant, bfcl, minilm, pinned, search_texts, smollm2, sotu, vader, wordnet
+from fetching import bfcl, minilm, pinned, search_texts, smollm2, sotu, usaddress, vader, wordnet
 
 RECIPES = {
     "quickstart": (minilm, vader),
@@ -11,7 +11,7 @@ RECIPES = {
     "search": (minilm, bfcl, wordnet, search_texts),
     "search-static": (minilm, bfcl, wordnet, search_texts),
     "speeches": (smollm2, sotu),
-    "assistant": (smollm2, bfcl, assistant),
+    "assistant": (smollm2, usaddress),
 }
 
 

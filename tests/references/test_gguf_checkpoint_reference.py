@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from odd_texts import ODD_TEXTS
+from plain_llama import opened
 from tiny_decoders import SPECIAL, documents, write_decoder, write_gguf
 
 from edgedistill.models.decoder import load_decoder
@@ -18,10 +19,6 @@ from edgedistill.models.gguf_tokenizer import KNOWN
 from edgedistill.models.load import load_tokenizer
 
 llama_cpp: Any = pytest.importorskip("llama_cpp", reason="it is the independent reader of GGUF files")
-
-
-def opened(file: Path, **options: Any) -> Any:
-    return llama_cpp.Llama(str(file), n_threads=1, n_threads_batch=1, verbose=False, n_gpu_layers=0, **options)
 
 
 def ids_by_llama_cpp(model: Any, text: str) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plain_llama import opened
 from tiny_gguf import BYTEWISE, ODD_TEXTS, TEXTUAL, tensors_of, write_checkpoint
 
 from edgedistill.export import gguf_file, gguf_layout, gguf_tokenizer
@@ -43,10 +44,6 @@ MODELS: list[tuple[str, str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def opened(file: Path, **how: Any) -> Any:
-    return llama_cpp.Llama(str(file), n_ctx=64, n_batch=64, n_threads=1, n_threads_batch=1, verbose=False, **how)
-
-
 def write(folder: Path, architecture: str, tokenizer: str, **changes: Any) -> tuple[Any, Path]:
     model = write_checkpoint(folder, architecture, tokenizer, **changes)
     return model, write_file(folder, model)
@@ -63,7 +60,7 @@ def furthest(model: Any, file: Path) -> float:
     ids = torch.randint(3, 340, (1, 48), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted = model(ids).logits[0].numpy()
-    runs = opened(file, logits_all=True, type_k=F32, type_v=F32, flash_attn=False)
+    runs = opened(file, n_ctx=64, n_batch=64, logits_all=True, type_k=F32, type_v=F32, flash_attn=False)
     runs.eval(ids[0].tolist())
     found = np.array(runs.scores[: ids.shape[1]])
     runs.close()

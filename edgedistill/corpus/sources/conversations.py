@@ -1,6 +1,7 @@
 """Conversations as JSON Lines: a prompt and its answer, {"prompt": "...", "answer": "..."}, or a list of messages.
 
-A row's text is the conversation as JSON, always written the same way, so that duplicates are found in what was said.
+A row's text is the conversation as JSON. Duplicates are found in what user and assistant say: what the system says is
+often the same in every row, and as long as all else.
 """
 
 import json
@@ -60,6 +61,11 @@ def digest(options: Options, base: Path) -> str:
 def as_text(messages: list[dict[str, str]]) -> str:
     """Return a conversation as the corpus keeps it; `json.loads` reads it back."""
     return json.dumps(messages, ensure_ascii=False)
+
+
+def what_is_said(text: str) -> str:
+    """Return what user and assistant say in a conversation that is kept as text, a line each."""
+    return "\n".join(message["content"] for message in json.loads(text) if message["role"] != "system")
 
 
 def _messages(line: str, options: Options, place: str) -> list[dict[str, str]]:
