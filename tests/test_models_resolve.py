@@ -19,10 +19,15 @@ import pytest
 
 from edgedistill.errors import ModelError
 from edgedistill.files import files_in
-from edgedistill.models.resolve import describe, digest, resolve
+from edgedistill.models.resolve import copy_checkpoint, describe, digest, resolve
 from edgedistill.recipe_sections import ModelReference
 
-FILES = {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"weights", "tokenizer.json": b"{}"}
+FILES = {
+    "config.json": b'{"model_type": "bert"}',
+    "model.safetensors": b"weights",
+    "tokenizer.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
+}
 
 
 def write(folder: Path, files: dict[str, bytes] = FILES) -> Path:
@@ -205,8 +210,13 @@ def test_the_digest_follows_what_the_model_is_made_of(name: str, installed: Path
 
     changed = [FILES | {file: b"other"} for file in FILES]
     digests = [digest_of(FILES), *(digest_of(files) for files in changed)]
-    assert len(set(digests)) == 4
+    assert len(set(digests)) == 1 + len(FILES)
     assert name in WRITERS or digest_of(FILES | {"pytorch_model.bin": os.urandom(4)}) == digest_of(FILES)
+
+
+def test_a_checkpoint_is_copied_with_all_that_it_is_made_of(tmp_path: Path) -> None:
+    copy_checkpoint(write(tmp_path / "model", FILES | {"pytorch_model.bin": b"", "model.py": b""}), tmp_path / "copy")
+    assert {file.name: file.read_bytes() for file in files_in(tmp_path / "copy")} == FILES
 
 
 def test_the_digest_of_a_hub_model_is_its_revision_and_fetches_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from edgedistill.models import sentence_transformers
 from edgedistill.recipe_sections import ModelReference
 
 TEXTS = ("LICENSE*", "LICENCE*", "NOTICE*", "README.md")
-WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", *TEXTS)
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", *TEXTS)
 GGUF = "from_gguf"
 STEPS = ("[0-9]*_*/*.json", "[0-9]*_*/*.safetensors")  # folders of sentence-transformers beside the encoder's own files
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -105,8 +105,8 @@ def _place(reference: ModelReference, base: Path, cache: Path) -> Path:
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:
-    """Copy config, weights, tokenizer, licence texts and how sentences are pooled; leave other frameworks' behind."""
-    kept = (".json", ".safetensors", ".txt", ".model")
+    """Copy config, weights, tokenizer, templates, licences and how sentences are pooled; no other framework's files."""
+    kept = (".json", ".safetensors", ".txt", ".model", ".jinja")
 
     def ignored(folder: str, names: list[str]) -> set[str]:
         wanted = {name for name in names if name.endswith(kept) or name.startswith(("LICEN", "NOTICE"))}
