@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TextIO
 
 from edgedistill.errors import ModelError, RecipeError
-from edgedistill.generate import ANSWER_TOKENS, Answer, GenerationOptions, Reader, never, room
+from edgedistill.generate import ANSWER_TOKENS, Answer, GenerationOptions, Reader, never, opening, room
 from edgedistill.language_model import LanguageModel, has_template, open_model, rendered
 from edgedistill.predict import lines_of
 from edgedistill.sampling import Sampler
@@ -27,13 +27,12 @@ PROMPT = "> "
 class Conversation:
     """Turns of a user and a model, and the cache that has read them."""
 
-    def __init__(self, model: LanguageModel, options: GenerationOptions, system: str | None = None) -> None:
+    def __init__(self, model: LanguageModel, options: GenerationOptions) -> None:
         """Begin a conversation.
 
         Args:
             model: one with a chat template.
-            options: `max_tokens` of an answer, and how its tokens are chosen.
-            system: what stands before all turns; None leaves that to the template, which may have words of its own.
+            options: what stands before all turns, `max_tokens` of an answer, and how its tokens are chosen.
 
         Raises:
             RecipeError: the model has no chat template.
@@ -48,7 +47,7 @@ class Conversation:
         self._max_tokens = options.max_tokens
         self._sampler = Sampler(options.sampling())
         self._reader = Reader(model.decoder)
-        self._system: list[Mapping[str, str]] = [{"role": "system", "content": system}] if system is not None else []
+        self._system = opening(model, options.system)
         self.turns: list[Mapping[str, str]] = []  # user, assistant, user, assistant, ...
 
     def reset(self) -> None:
@@ -82,10 +81,10 @@ class Conversation:
         return min(self._max_tokens or ANSWER_TOKENS, self.model.decoder.context_tokens // 2)
 
 
-def begin(artifact: Path, variant: str | None, options: GenerationOptions, system: str | None) -> Conversation:
+def begin(artifact: Path, variant: str | None, options: GenerationOptions) -> Conversation:
     """Load a language model, see `open_model`, and begin a conversation with it, see `Conversation`."""
     model = open_model(artifact, variant, threads=options.threads, context_tokens=options.context_tokens)
-    return Conversation(model, options, system)
+    return Conversation(model, options)
 
 
 def converse(

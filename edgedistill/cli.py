@@ -245,6 +245,7 @@ def schema(reference: bool) -> None:
 
 ARTIFACT = click.argument("artifact", type=click.Path(exists=True, path_type=Path))
 GENERATION = (
+    click.option("--system", help="Said before a conversation; default: what it learned under, else the template's."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer; default: 512, or what fits."),
     click.option("--temperature", type=float, help="Divides the logits that a token is drawn by; default: 0, no draw."),
     click.option("--top-k", type=int, help="Draw among so many of the likeliest tokens."),
@@ -256,7 +257,7 @@ GENERATION = (
         help="Most tokens of prompt and answer; default: 4096, or the model's.",
     ),
 )  # fmt: skip
-GENERATION_NAMES = ("max_tokens", "temperature", "top_k", "top_p", "seed", "threads", "context_tokens")
+GENERATION_NAMES = ("system", "max_tokens", "temperature", "top_k", "top_p", "seed", "threads", "context_tokens")
 
 
 def _with_generation(command: Callable[..., None]) -> Callable[..., None]:
@@ -326,15 +327,12 @@ def predict(
 
 @main.command()
 @ARTIFACT
-@click.option("--system", help="What the model is told before the conversation; default: what its template says.")
 @click.option(
     "--file", type=click.File(encoding="utf-8"), default="-", help="A user's lines; default: -, the standard input."
 )
 @click.option("--variant", help="Which of the folder's models, such as q4_k_m; default: quantized, if it has one.")
 @_with_generation
-def chat(
-    artifact: Path, system: str | None, file: TextIO, variant: str | None, options: "GenerationOptions", verbose: bool
-) -> None:
+def chat(artifact: Path, file: TextIO, variant: str | None, options: "GenerationOptions", verbose: bool) -> None:
     """Hold a conversation with the language model in ARTIFACT.
 
     ARTIFACT is a folder that was exported, or any .gguf file. /reset starts a new conversation, /quit and Ctrl-D end
@@ -342,7 +340,7 @@ def chat(
     """
     from edgedistill.chat import begin, converse
 
-    converse(begin(artifact, variant, options, system), file, _say, _note, verbose=verbose)
+    converse(begin(artifact, variant, options), file, _say, _note, verbose=verbose)
 
 
 def _say(piece: str) -> None:

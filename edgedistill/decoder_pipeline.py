@@ -117,7 +117,7 @@ class OfDecoder(Building):
                 values = {name: made[name] for name in ("task", "teacher", "signals", "start", "student", "quantized")}
                 return export(
                     options, name=recipe.name, version=recipe.version, licence=recipe.licence,
-                    recipe_sha256=recipe_sha256(recipe), **values, folder=folder,
+                    recipe_sha256=recipe_sha256(recipe), system=recipe.data.system, **values, folder=folder,
                 )  # fmt: skip
 
             return export

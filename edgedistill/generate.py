@@ -5,12 +5,12 @@ earlier prompt is not read again.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from edgedistill.errors import ModelError
+from edgedistill.errors import ModelError, RecipeError
 from edgedistill.language_model import LanguageModel, rendered
 from edgedistill.runtimes._decoder import LoadedDecoder, Rewinding, TextStream
 from edgedistill.sampling import Sampler, Sampling
@@ -39,6 +39,7 @@ class GenerationOptions:
     seed: int | None = None  # 0
     threads: int | None = None  # see open_model
     context_tokens: int | None = None  # see open_model
+    system: str | None = None  # said before all turns; what the model learned under, or its template's own words
 
     def sampling(self) -> Sampling:
         """Return how a token is chosen.
@@ -175,14 +176,30 @@ def _rate(tokens: int, seconds: float) -> str:
     return f"{tokens / seconds:.3g} a second" if tokens and seconds else "no speed known"
 
 
-def prompt_of(model: LanguageModel, text: str, *, raw: bool = False) -> list[int]:
+def opening(model: LanguageModel, system: str | None) -> list[Mapping[str, str]]:
+    """Return what stands before all turns of a conversation.
+
+    Args:
+        system: as asked for; None takes what the model learned under. Where nothing is known the template decides.
+    """
+    said = model.system if system is None else system
+    return [] if said is None else [{"role": "system", "content": said}]
+
+
+def prompt_of(model: LanguageModel, text: str, *, raw: bool = False, system: str | None = None) -> list[int]:
     """Return the ids of a text: as a user's turn where the model holds conversations, else as the start of a document.
 
     Args:
         raw: take it as the start of a document always.
+        system: see `opening`.
+
+    Raises:
+        RecipeError: a system's words were given for the start of a document.
     """
     if model.conversations and not raw:
-        return rendered(model.decoder, [{"role": "user", "content": text}])
+        return rendered(model.decoder, [*opening(model, system), {"role": "user", "content": text}])
+    if system is not None:
+        raise RecipeError(f"{model.name} goes on from a text here, and a document has no system; leave out --system")
     return [*model.decoder.begin, *model.decoder.encode(text, special=False)]
 
 

@@ -37,6 +37,7 @@ class LanguageModel:
     runtime: str  # a word of edgedistill/runtimes
     conversations: bool  # whether a text is to be put into its chat template
     longest_tokens: int  # that it has positions for
+    system: str | None = None  # said before every conversation that it learned from, as its file says
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class _Place:
     file: str
     longest_tokens: int
     trained_on: str | None = None  # documents, conversations; None where nothing says
+    system: str | None = None
 
     @property
     def name(self) -> str:
@@ -90,7 +92,7 @@ def open_model(
         context_tokens=context_tokens or min(CONTEXT_TOKENS, place.longest_tokens),
     )
     conversations = place.trained_on != "documents" and has_template(decoder)
-    return LanguageModel(decoder, place.name, place.runtime, conversations, place.longest_tokens)
+    return LanguageModel(decoder, place.name, place.runtime, conversations, place.longest_tokens, place.system)
 
 
 def has_template(decoder: LoadedDecoder) -> bool:
@@ -159,8 +161,7 @@ def _gguf(file: Path) -> _Place:
     longest = said.get(f"{architecture}.context_length")
     if said.get(f"{architecture}.attention.causal") is False or not isinstance(longest, int):
         raise ModelError(f"{file.name} (architecture {architecture or 'unknown'}) is no language model; name another")
-    trained_on = said.get("edgedistill.trained_on")
-    return _Place("llama_cpp", file.parent, file.name, longest, trained_on if isinstance(trained_on, str) else None)
+    return _Place("llama_cpp", file.parent, file.name, longest, *_learned(said))
 
 
 def _genai(root: Path, file: str) -> _Place:
@@ -170,17 +171,22 @@ def _genai(root: Path, file: str) -> _Place:
         raise ModelError(
             f"{root / file / GENAI} does not say model.context_length ({error}); export it again"
         ) from error
-    return _Place("onnxruntime_genai", root, file, int(longest), _trained_on(root / file / "model.onnx"))
+    return _Place("onnxruntime_genai", root, file, int(longest), *_learned(_properties(root / file / "model.onnx")))
 
 
-def _trained_on(graph: Path) -> str | None:
+def _properties(graph: Path) -> dict[str, str]:
     import onnx
 
     try:
-        said = {one.key: one.value for one in onnx.load(graph, load_external_data=False).metadata_props}
+        return {one.key: one.value for one in onnx.load(graph, load_external_data=False).metadata_props}
     except Exception:  # protobuf has classes of its own for a damaged file; whether it can be run the runtime says
-        return None
-    return said.get("edgedistill.trained_on")
+        return {}
+
+
+def _learned(said: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return on what the model was trained, and under what words of the system, as its metadata says."""
+    on, under = (said.get(f"edgedistill.{key}") for key in ("trained_on", "system"))
+    return on if isinstance(on, str) else None, under if isinstance(under, str) else None
 
 
 def _variants(folder: Path) -> dict[str, Path]:

@@ -118,7 +118,7 @@ def _answers(
     for number, text in enumerate(texts):
         reader = Reader(model.decoder)
         reader.forget()
-        prompt = prompt_of(model, text, raw=raw)
+        prompt = prompt_of(model, text, raw=raw, system=options.system)
         answer = Answer(reader, prompt, Sampler(sampling), room(model, prompt, options.max_tokens))
         if number and not as_json:
             yield "\n"

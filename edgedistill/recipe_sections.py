@@ -90,6 +90,12 @@ class DataOptions(Section):
         0.8, gt=0.5, le=1, description="Jaccard similarity of character 5-grams above which two texts are one."
     )
 
+    @property
+    def system(self) -> str | None:
+        """What the system says before every conversation of train; None where nothing."""
+        said: str | None = getattr(self.train, "system", None)
+        return said
+
 
 Losses = tuple[Annotated[LossOptions, Choice("edgedistill.distill.losses", key="loss")], ...]
 

@@ -119,7 +119,7 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         add(
             f"export-{layout.format}", "export", ("export", "runtimes", "models"),
             ("teacher", "student", *quantized),
-            options=layout, name=recipe.name, version=recipe.version, licence=recipe.licence,
+            options=layout, name=recipe.name, version=recipe.version, licence=recipe.licence, system=recipe.data.system,
             recipe_sha256=recipe_sha256(recipe), versions={**trainers, **versions("onnx", "onnxscript", *RUNTIMES)},
         )  # fmt: skip
     exported = tuple(f"export-{layout.format}" for layout in recipe.export)

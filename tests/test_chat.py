@@ -2,6 +2,7 @@
 
 import io
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from edgedistill.generate import GenerationOptions
 
 
 def conversation(decoder: ScriptedDecoder | None = None, system: str | None = None, **options: Any) -> Conversation:
-    return Conversation(scripted(decoder or ScriptedDecoder()), GenerationOptions(**options), system)
+    return Conversation(scripted(decoder or ScriptedDecoder()), GenerationOptions(system=system, **options))
 
 
 def told(talk: Conversation, *lines: str, verbose: bool = False) -> tuple[str, list[str]]:
@@ -54,6 +55,12 @@ def test_another_conversation_keeps_the_systems_words_alone() -> None:
     assert bytes(decoder.cache).decode() == "Be kind.\x01hello\x02Good day! 🎬 नमस्ते"
     assert [turn["content"] for turn in talk.turns][::2] == ["hello"]
     assert bytes(decoder.read).count(b"Be kind.") == 1
+
+
+def test_a_conversation_begins_with_the_words_that_the_model_learned_under() -> None:
+    decoder = ScriptedDecoder()
+    told(Conversation(replace(scripted(decoder), system="Be kind."), GenerationOptions()), "hello")
+    assert bytes(decoder.cache).decode() == "Be kind.\x01hello\x02Good day! 🎬 नमस्ते"
 
 
 def test_an_unknown_command_is_told_and_not_asked() -> None:

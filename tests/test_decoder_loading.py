@@ -1,8 +1,5 @@
 """The lines that load a language model compile, name the file, and ask as the model was taught."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 from decoder_report_values import evidence
 from test_decoder_report import card_of
@@ -44,9 +41,3 @@ def test_an_onnx_folder_is_loaded_with_onnxruntime_genai(conversations: bool) ->
     assert "max_length=256" in way.text
     assert ("apply_chat_template" in way.text) == conversations
     assert "one folder per method" in loading.shipping(artifact, artifact.files[1])
-
-
-def test_the_system_message_is_the_one_of_the_training_data() -> None:
-    recipe: Any = SimpleNamespace(data=SimpleNamespace(train=SimpleNamespace(system="Be brief.")))
-    assert loading.system_of(recipe) == "Be brief."
-    assert loading.system_of(evidence().recipe) is None

@@ -12,6 +12,8 @@ from edgedistill import pipeline
 from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.decoder_values import DecoderArtifact, DecoderSignals, QuantizedDecoder
 from edgedistill.export.formats import onnx_genai
+from edgedistill.generate import prompt_of
+from edgedistill.language_model import open_model
 from edgedistill.models import block_tensors
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
@@ -21,11 +23,11 @@ pytest.importorskip("onnxruntime_genai", reason="it runs what is built; it is in
 RECIPE = """\
 name: tiny-folder
 licence: MIT
-task: {kind: text_generation, max_length: 48, judged_positions: 400}
+task: {kind: text_generation, conversations: true, max_length: 64, judged_positions: 400}
 teacher: {kind: transformers, licence: Apache-2.0, model: {path: teacher}}
 data:
-  train: {source: jsonl, file: train.jsonl, label: null}
-  test: {source: jsonl, file: test.jsonl, label: null}
+  train: {source: conversations, file: train.jsonl, system: Go on.}
+  test: {source: conversations, file: test.jsonl, system: Go on.}
 student: {kind: layers, layers: 1}
 distill: {epochs: 1, batch_size: 8, learning_rate: 3.0e-3, controls: false}
 quantize: [{method: onnx_int4, overrides: {model.embed_tokens.weight: int8}}]
@@ -56,7 +58,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_decoder(folder / "teacher")
     texts = documents(160)
     for name, some in (("train", texts[:120]), ("test", texts[120:])):
-        lines = "".join(json.dumps({"text": text}) + "\n" for text in some)
+        pairs = ({"prompt": text[:8], "answer": text[8:]} for text in some)
+        lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     (folder / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
     pipeline.build(load(folder / "tiny.yaml"), folder, folder / "runs", until="report")
@@ -125,6 +128,15 @@ def test_stock_onnxruntime_genai_loads_what_is_promoted(built: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", lines], cwd=shipped, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout
+
+
+def test_what_is_promoted_is_asked_under_the_words_that_it_learned_under(built: Path) -> None:
+    shipped = built / "runs" / "tiny-folder" / "artifacts" / "tiny-folder-0.1.0-onnx_genai"
+    model = open_model(shipped)
+    assert (model.name, model.conversations, model.system) == ("onnx_int4", True, "Go on.")
+    whole = model.decoder.chat([{"role": "system", "content": "Go on."}, {"role": "user", "content": "The cat"}])
+    assert prompt_of(model, "The cat") == whole
+    assert prompt_of(model, "The cat", system="Stop.") != whole
 
 
 def test_the_report_speaks_of_onnx(built: Path) -> None:

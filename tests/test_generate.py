@@ -1,5 +1,6 @@
 """An answer comes in whole characters, says how it ended, and nothing that the cache holds is read twice."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from scripted_decoder import END, ForgetfulDecoder, ScriptedDecoder, scripted
 from tiny_decoders import documents, write_decoder, write_gguf
 
-from edgedistill.errors import ModelError
+from edgedistill.errors import ModelError, RecipeError
 from edgedistill.generate import PART_TOKENS, Answer, GenerationOptions, Reader, harmless, prompt_of, room
 from edgedistill.language_model import LanguageModel, open_model
 from edgedistill.sampling import Sampler, Sampling
@@ -188,6 +189,15 @@ def test_a_prompt_goes_through_the_template_where_the_model_holds_conversations(
     turns, documents_alone = (scripted(ScriptedDecoder(), conversations=held) for held in (True, False))
     assert prompt_of(turns, "hi") == list(b"\x01hi\x02")
     assert prompt_of(turns, "hi", raw=True) == prompt_of(documents_alone, "hi") == list(b"hi")
+
+
+def test_a_model_is_asked_under_the_words_that_it_learned_under() -> None:
+    model = replace(scripted(ScriptedDecoder()), system="Be kind.")
+    assert prompt_of(model, "hi") == list(b"Be kind.\x01hi\x02")
+    assert prompt_of(model, "hi", system="Be odd.") == list(b"Be odd.\x01hi\x02")
+    assert prompt_of(model, "hi", raw=True) == list(b"hi")
+    with pytest.raises(RecipeError, match="leave out --system"):
+        prompt_of(model, "hi", raw=True, system="Be odd.")
 
 
 def test_options_know_what_was_set() -> None:

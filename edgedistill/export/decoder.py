@@ -31,7 +31,7 @@ FORMATS = "edgedistill.export.formats"
 
 def export(
     options: FormatOptions, *, name: str, version: str, licence: str, recipe_sha256: str, task: Any, teacher: Teacher,
-    signals: DecoderSignals, start: DecoderStart | None, student: DecoderStudent,
+    signals: DecoderSignals, start: DecoderStart | None, student: DecoderStudent, system: str | None,
     quantized: Mapping[str, QuantizedDecoder], folder: Path,
 ) -> DecoderArtifact:  # fmt: skip
     """Return the artifact: the float student, each quantized model, and apart from them the teacher to compare with.
@@ -41,6 +41,7 @@ def export(
         recipe_sha256: of the sections that decide the files; goes into each of them.
         task: its options.
         start: what the student started from beside its teacher.
+        system: what was said before every conversation that it learned from.
         quantized: method -> model; the name of a decoder's method is its scheme's, and those that the format does not
             store are left to another one.
 
@@ -59,8 +60,9 @@ def export(
         "teacher_source": teacher.source,
         "student_sha256": student.weights_sha256,
     }
-    trained_on = {"trained_on": "conversations" if task.conversations else "documents"}  # how `predict` is to ask it
-    of_student = facts | trained_on | _begun(start)
+    learned = {"trained_on": "conversations" if task.conversations else "documents"}  # how `predict` is to ask it
+    learned |= {} if system is None else {"system": system}
+    of_student = facts | learned | _begun(start)
     asked, folding = Asked(rows_of(signals, "validation"), signals.vocabulary), folding_of(signals)
     trained, taught_by = student.path(student.checkpoint), teacher.path(teacher.checkpoint)
     stored = {method: model for method, model in quantized.items() if method in options.STORES}

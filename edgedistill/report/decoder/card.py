@@ -77,7 +77,7 @@ def model_card(
         fallbacks=[(plain(each.caption), table(each)) for each in fallen],
         parity=table(_parity(artifact)),
         hashes=table(_hashes(corpus, teacher, student, artifact)),
-        ways=loading.ways(artifact, shipped, context, conversations=chat, system=loading.system_of(recipe)),
+        ways=loading.ways(artifact, shipped, context, conversations=chat, system=recipe.data.system),
         shipping=plain(loading.shipping(artifact, shipped)),
     )  # fmt: skip
     return str(card)

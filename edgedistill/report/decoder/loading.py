@@ -9,7 +9,6 @@ import shlex
 from dataclasses import dataclass
 
 from edgedistill.decoder_values import DecoderArtifact, DecoderFile
-from edgedistill.recipe import Recipe
 from edgedistill.report.units import size
 
 _CHAT_SHELL = 'llama-cli -m {file} -c {context} --temp 0 --single-turn{system} -p "a question"\n'
@@ -91,12 +90,6 @@ def ways(
         ),
         Lines("With llama-cpp-python", "python", (_LLAMA + python).format(**given, messages=messages)),
     )
-
-
-def system_of(recipe: Recipe) -> str | None:
-    """Return what the recipe says before every conversation that the model learns from; None where nothing."""
-    found: str | None = getattr(recipe.data.train, "system", None)
-    return found
 
 
 def shipping(artifact: DecoderArtifact, file: DecoderFile) -> str:

@@ -236,7 +236,7 @@ def _loading(evidence: DecoderEvidence, recommended: str | None) -> Iterator[Sec
             f"In the artifact's folder ({artifact.root}), with stock programs alone. "
             f"{loading.shipping(artifact, file)} Quality was measured on rows of at most {count(context)} tokens."
         )
-        ways = loading.ways(artifact, file, context, conversations=chat, system=loading.system_of(evidence.recipe))
+        ways = loading.ways(artifact, file, context, conversations=chat, system=evidence.recipe.data.system)
         yield Section("loading", "Load it", lead, (), tuple(Code(one.text) for one in ways), (artifact.folder.name,))
 
 
