@@ -22,7 +22,7 @@ RUNTIMES = ("onnxruntime", "onnxruntime-genai", "llama-cpp-python", "gguf")
 CONTROLS = {"controls", "control_learning_rate", "seeds"}  # keys of distill that the student does not depend on
 BEFORE = {"augment", "search"}  # keys of the distill section that are stages of their own, before the student
 UNSEARCHED = {"epochs", "patience"}  # keys of the distill section that a search has its own values for
-KEPT = {"cache"}  # keys of the task section that say what is kept of a teacher, and change none
+KEPT = {"cache", "calibration_tokens"}  # keys of the task section that change no teacher
 TEACHING = ("train", "validation")  # splits that a teacher is fitted on
 
 

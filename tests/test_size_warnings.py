@@ -37,6 +37,12 @@ def test_a_student_that_saves_less_than_half_is_told(layers: int, told: bool) ->
     assert all(f"{layers / 6 * 100:.1f} % of the teacher's operations" in warning for warning in found)
 
 
+def test_operations_are_told_once_a_vocabulary_that_is_trimmed_is_counted() -> None:
+    """A language model's head has as many operations as tokens, and before the count those of all stand there."""
+    assert not warned(encoder(6), vocabulary={"min_count": 1})
+    assert any("saves less than half" in warning for warning in warned(encoder(6), 9000, vocabulary={"min_count": 1}))
+
+
 @pytest.mark.parametrize(
     ("student", "told"),
     [

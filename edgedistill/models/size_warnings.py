@@ -27,20 +27,21 @@ def size_warnings(
         seen: tokens of the whole vocabulary that occur in the training texts; None before they were counted.
     """
     return (
-        *_operations(teacher, student),
+        *_operations(teacher, student, counted=options.vocabulary is None or seen is not None),
         *_table(options, student, seen),
         *_dimensions(teacher, student),
         *_rows(options),
     )
 
 
-def _operations(teacher: Anatomy, student: Anatomy) -> Iterator[str]:
+def _operations(teacher: Anatomy, student: Anatomy, *, counted: bool) -> Iterator[str]:
+    # Before its vocabulary is counted, a student has as many operations as it has with all tokens, or fewer.
     share = student.flops_per_token / teacher.flops_per_token
     numbers = (
         f"{100 * share:.1f} % of the teacher's operations per token "
         f"({student.flops_per_token / 1e6:.3g} of {teacher.flops_per_token / 1e6:.3g} million)"
     )
-    if share > MOST_OPERATIONS:
+    if share > MOST_OPERATIONS and counted:
         yield f"the student needs {numbers}, so it saves less than half; choose a smaller one"
     if student.layers > 0 and share < FEWEST_OPERATIONS:
         yield (
