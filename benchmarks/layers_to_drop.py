@@ -1,11 +1,12 @@
 """Which layers of a language model can go: its loss without each, and without many at once, before any training.
 
-Run: python benchmarks/layers_to_drop.py CHECKPOINT TEXTS.jsonl [--keep 17] [--tokens 1000]
+Run: python benchmarks/layers_to_drop.py CHECKPOINT TEXTS.jsonl [--keep 18] [--tokens 1000] [--system WORDS]
 
 CHECKPOINT is a folder of transformers, such as stages/teacher-*/checkpoint of a run; TEXTS has conversations (prompt
-and answer) or texts, of which every token is judged. Printed are the losses without each single layer, then with `keep`
-layers left: evenly spaced, as `layers: 17` has them; one block gone; and those gone whose single loss hurts least, as a
-list that a recipe takes. A greedy choice by single losses is no optimum: layers that can go alone may need each other.
+and answer), of which the answers are judged, or texts. Printed are the losses without each single layer, then with
+`keep` layers left: evenly spaced, as `layers: 18` has them; one block gone; those gone whose single loss hurts least;
+and, as a list that a recipe takes, one layer after another gone that hurts least beside those before it. The last looks
+at the CHEAPEST layers of each round alone, and at all again every fourth round.
 
 Source: Men et al. 2024, "ShortGPT: Layers in Large Language Models are More Redundant Than You Expect",
 arXiv:2403.03853, section 3 (layers differ widely in what their removal costs; there by similarity, here by loss).
@@ -13,6 +14,7 @@ arXiv:2403.03853, section 3 (layers differ widely in what their removal costs; t
 
 import argparse
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +27,12 @@ from edgedistill.models.load import load_tokenizer
 from edgedistill.training.decoder_rows import Row, conversation_row, document_rows, drawn_rows
 
 LONGEST = 512  # tokens of a row
+CHEAPEST = 8  # layers that a round looks at
 
 
-def rows_of(file: Path, tokenizer: object, tokens: int) -> list[Row]:
+def rows_of(file: Path, tokenizer: object, tokens: int, system: str | None) -> list[Row]:
     """Return rows of the file, so many tokens together."""
+    first = [] if system is None else [{"role": "system", "content": system}]
     found: list[tuple[int, Row]] = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
         said = json.loads(line)
@@ -36,22 +40,34 @@ def rows_of(file: Path, tokenizer: object, tokens: int) -> list[Row]:
             found += [(number, row) for row in document_rows(tokenizer, said["text"], LONGEST)]
         else:
             turns = [{"role": "user", "content": said["prompt"]}, {"role": "assistant", "content": said["answer"]}]
-            row = conversation_row(tokenizer, as_text(turns), LONGEST)
+            row = conversation_row(tokenizer, as_text([*first, *turns]), LONGEST)
             found += [] if row is None else [(number, row)]
     return [row for _, row in drawn_rows(found, tokens, lambda row: len(row.ids))]
 
 
 @torch.no_grad()
 def loss_with(model: Decoder, layers: list[nn.Module], kept: list[int], rows: list[Row]) -> float:
-    """Return the mean loss of every token, in nats, with these layers alone."""
+    """Return the mean loss of the tokens that count, in nats, with these layers alone."""
     model.model.model.layers = nn.ModuleList(layers[number] for number in kept)
     lost = count = 0.0
     for row in rows:
         ids = torch.tensor([row.ids])
         log_probs = model(ids, torch.ones_like(ids))[0, :-1].log_softmax(-1)
-        lost -= float(log_probs[torch.arange(len(log_probs)), ids[0, 1:]].sum())
-        count += len(log_probs)
+        said = log_probs[torch.arange(len(log_probs)), ids[0, 1:]][torch.tensor(row.counts[1:])]
+        lost -= float(said.sum())
+        count += len(said)
     return lost / count
+
+
+def one_by_one(loss: Callable[[list[int]], float], every: list[int], keep: int) -> Iterator[tuple[list[int], float]]:
+    """Yield the layers that are left, and their loss, as one after another goes."""
+    kept, looked_at = list(every), list(every)
+    while len(kept) > keep:
+        losses = {one: loss([two for two in kept if two != one]) for one in looked_at}
+        order = sorted(losses, key=lambda one: losses[one])
+        kept.remove(order[0])
+        yield list(kept), losses[order[0]]
+        looked_at = order[1:CHEAPEST] if (len(every) - len(kept)) % 4 else list(kept)
 
 
 def main() -> None:
@@ -59,11 +75,12 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("checkpoint", type=Path)
     arguments.add_argument("texts", type=Path)
-    arguments.add_argument("--keep", type=int, default=17)
+    arguments.add_argument("--keep", type=int, default=18)
     arguments.add_argument("--tokens", type=int, default=1000)
+    arguments.add_argument("--system")
     asked = arguments.parse_args()
     model, tokenizer = load_decoder(asked.checkpoint), load_tokenizer(asked.checkpoint)
-    rows = rows_of(asked.texts, tokenizer, asked.tokens)
+    rows = rows_of(asked.texts, tokenizer, asked.tokens, asked.system)
     layers = list(model.model.model.layers)
     every = list(range(len(layers)))
     gone = len(every) - asked.keep
@@ -78,6 +95,8 @@ def main() -> None:
     cheap = sorted(single, key=lambda one: single[one])[:gone]
     kept = [one for one in every if one not in cheap]
     print(f"without those that hurt least alone: {loss_with(model, layers, kept, rows):.2f}\n  layers: {kept}")
+    for kept, loss in one_by_one(lambda some: loss_with(model, layers, some, rows), every, asked.keep):
+        print(f"one by one, {len(kept)} left: {loss:.3f}\n  layers: {kept}", flush=True)
 
 
 if __name__ == "__main__":
