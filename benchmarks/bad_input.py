@@ -92,8 +92,22 @@ def prompts_without_answers(folder: Path) -> dict[str, str]:
 
 
 def longer_than_the_context(folder: Path) -> dict[str, str]:
-    """Ask for rows of more tokens than the teacher has positions."""
-    return {"length": "8192", "file": NAME}
+    """Let the file say that it was made for 512 tokens, and ask for rows of 1024."""
+    key, content = b"llama.context_length", (folder / NAME).read_bytes()
+    place = content.index(key) + len(key) + 4  # 4 bytes tell the type, uint32
+    (folder / NAME).write_bytes(content[:place] + (512).to_bytes(4, "little") + content[place + 4 :])
+    return {"length": "1024"}
+
+
+def tokenizer_of_another(folder: Path) -> dict[str, str]:
+    """Start the student from a file in which two tokens have each other's ids."""
+    one, two = ((5).to_bytes(8, "little") + f"Ġ{word}".encode() for word in ("the", "and"))
+    content = (folder / NAME).read_bytes()
+    first, second = sorted((content.index(one), content.index(two)))
+    parts = content[:first], content[first + 13 : second], content[second + 13 :]
+    swapped = (two, one) if content.index(one) == first else (one, two)
+    (folder / "other.gguf").write_bytes(parts[0] + swapped[0] + parts[1] + swapped[1] + parts[2])
+    return {"student": "pretrained, licence: Apache-2.0, model: {path: ., file: other.gguf}"}
 
 
 CASES: dict[str, Damage] = {
@@ -109,6 +123,7 @@ CASES: dict[str, Damage] = {
     "file of conversations, empty": no_prompts,
     "conversations without answers": prompts_without_answers,
     "rows longer than the context": longer_than_the_context,
+    "a student with the tokenizer of another model": tokenizer_of_another,
     "more layers than the teacher has": lambda _: {"student": "layers, layers: 99"},
 }
 
@@ -128,7 +143,7 @@ def run(name: str, damage: Damage, folder: Path) -> Iterator[str]:
     }  # fmt: skip
     given |= damage(folder)
     if given["chats"] == "true":
-        given["test"] = f"{{source: conversations, file: {DATA}/assistant/test.jsonl}}"
+        given["test"] = f"{{source: conversations, file: {DATA}/addresses/test.jsonl}}"
     (folder / "recipe.yaml").write_text(RECIPE.format(**given), encoding="utf-8")
     command = [sys.executable, "-m", "edgedistill", "build", str(folder / "recipe.yaml"), "--out", str(folder / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, cwd=ROOT)

@@ -23,7 +23,8 @@ def paths(value: Any) -> Iterator[str]:
     """Yield every local file or folder that a recipe names."""
     if isinstance(value, dict):
         for key, part in value.items():
-            if key in ("file", "path", "archive", "queries", "documents") and isinstance(part, str):
+            inside = key == "file" and value.get("archive") is not None  # a file of that archive
+            if key in ("file", "path", "archive", "queries", "documents") and isinstance(part, str) and not inside:
                 yield part
             else:
                 yield from paths(part)
