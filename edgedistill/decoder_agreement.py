@@ -62,6 +62,16 @@ def _prompts_without_answers_are_unlabelled(data: DataOptions) -> Found:
             )
 
 
+def _what_is_said_of_answers_has_prompts(data: DataOptions, task: TaskOptions) -> Found:
+    answers: Any = getattr(task, "answers", None)
+    if answers not in (None, type(answers)()) and (data.unlabelled is None or not data.unlabelled.unanswered):
+        yield (
+            "task.answers",
+            "says how prompts are answered, and there are none; give them as data.unlabelled with answer: null, "
+            "or leave this out",
+        )
+
+
 def _nothing_is_asked_that_decoders_lack(distill: DistillOptions, student: StudentOptions, task: TaskOptions) -> Found:
     if not task.GOLD_IN_TEXT:
         return
@@ -91,5 +101,6 @@ DECODER_CHECKS = (
     _losses_can_do_with_what_is_kept,
     _conversations_come_from_conversations,
     _prompts_without_answers_are_unlabelled,
+    _what_is_said_of_answers_has_prompts,
     _nothing_is_asked_that_decoders_lack,
 )

@@ -29,6 +29,7 @@ class Answers(Value):
     file: RelativePath = Field(description="JSON Lines, one for each prompt in its order: what the teacher said.")
     made_from: int = Field(description="Rows of train with gold answers; those behind them are the teacher's.")
     rows: int = Field(ge=1, description="Prompts with a whole answer, which are rows of train now.")
+    too_long: int = Field(ge=0, description="Left out: prompts that leave no room for an answer in a row.")
     cut_off: int = Field(ge=0, description="Left out: no end within max_tokens, or within the longest row.")
     empty: int = Field(ge=0, description="Left out: white space alone.")
     unreadable: int = Field(ge=0, description="Left out: special tokens in it, or bytes that are no character.")
@@ -40,7 +41,7 @@ class Answers(Value):
     @property
     def prompts(self) -> int:
         """All that were asked."""
-        return self.rows + self.cut_off + self.empty + self.unreadable
+        return self.rows + self.too_long + self.cut_off + self.empty + self.unreadable
 
 
 class AnsweredCorpus(Corpus):

@@ -8,8 +8,9 @@ and the control without a teacher never see them.
 Each prompt is answered by itself, with an empty cache and a seed of its own: no answer depends on another. Answers are
 appended to a file as they come, so a killed stage goes on after the last whole one, and ends with the same bytes.
 
-Left out, and counted, is an answer that has no end where its row or max_tokens ends, which would teach to stop in the
-middle; an empty one; and one with a special token or half a character in it, which no text gives back.
+Left out, and counted, is a prompt that fills its row; an answer that has no end where its row or max_tokens ends, which
+would teach to stop in the middle; an empty one; and one with a special token or half a character in it, which no text
+gives back.
 
 Source: Kim and Rush 2016, "Sequence-Level Knowledge Distillation", arXiv:1606.07947, section 3.2; greedy where they
 search with beams.
@@ -42,7 +43,7 @@ from edgedistill.training.decoder_rows import conversation_row
 from edgedistill.values import Corpus, Teacher
 
 FILE = "answers.jsonl"
-ANSWERED, CUT_OFF, EMPTY, UNREADABLE = "answered", "cut off", "empty", "unreadable"
+ANSWERED, TOO_LONG, CUT_OFF, EMPTY, UNREADABLE = "answered", "too long", "cut off", "empty", "unreadable"
 COLUMNS = ("text", "label", "row_hash")
 AT_ONCE = 4096
 
@@ -87,16 +88,17 @@ class Answering:
             DataError: its chat template does not let an answer be told from its prompt.
         """
         messages = json.loads(prompt)
-        ids, ended = self._continued(self._decoder.chat(messages), row_hash)
+        asked = self._decoder.chat(messages)
+        room = min(self._options.max_tokens or self._length, self._length - len(asked) - 1)  # one for the end
+        if room < 1:
+            return Said(TOO_LONG, 0, "")
+        ids, ended = self._continued(asked, room, row_hash)
         text = self._decoder.decode(ids)
         outcome = self._outcome(messages, ids, text, ended)
         return Said(outcome, len(ids), text if outcome == ANSWERED else "")
 
-    def _continued(self, prompt: list[int], row_hash: str) -> tuple[list[int], bool]:
-        """Return the ids that follow, and whether the teacher ended them itself."""
-        room = min(self._options.max_tokens or self._length, self._length - len(prompt) - 1)  # one for the end
-        if room < 1:
-            return [], False
+    def _continued(self, prompt: list[int], room: int, row_hash: str) -> tuple[list[int], bool]:
+        """Return the ids that follow, `room` at most, and whether the teacher ended them itself."""
         seed = np.random.SeedSequence([self._options.seed, int(row_hash, 16)]).generate_state(1)[0]
         sampler = Sampler(Sampling(self._options.temperature, seed=int(seed)))
         self._decoder.reset()
@@ -198,9 +200,9 @@ def _described(options: AnswerOptions, corpus: Corpus, folder: Path) -> Answered
             writer.write_table(_table(some, writer.schema))
     if not counts[ANSWERED]:
         raise DataError(
-            f"the teacher gave no whole answer: of {counts.total()} prompts {counts[CUT_OFF]} had none within "
-            f"task.answers.max_tokens and task.max_length, {counts[EMPTY]} an empty one; raise these, fit the teacher "
-            "on answers (teacher.fit), or leave data.unlabelled out"
+            f"the teacher gave no whole answer: {counts[TOO_LONG]} prompts leave no room for one, {counts[CUT_OFF]} "
+            f"answers have no end, {counts[EMPTY]} are empty and {counts[UNREADABLE]} unreadable; raise "
+            "task.max_length or task.answers.max_tokens, fit the teacher (teacher.fit), or leave data.unlabelled out"
         )
     for split in (*(one for name, one in corpus.splits.items() if name != "train"), corpus.prompts):
         if split is not None:
@@ -212,6 +214,7 @@ def _described(options: AnswerOptions, corpus: Corpus, folder: Path) -> Answered
             file=FILE,
             made_from=train.rows,
             rows=counts[ANSWERED],
+            too_long=counts[TOO_LONG],
             cut_off=counts[CUT_OFF],
             empty=counts[EMPTY],
             unreadable=counts[UNREADABLE],
