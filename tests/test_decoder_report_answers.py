@@ -1,13 +1,13 @@
 """What a report says of prompts that the teacher answered: how many there were, and what became of each."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pytest
 from decoder_report_values import evidence
-from test_decoder_report import card_of, write
+from test_decoder_report import card_of
 
 from edgedistill.decoder_values import AnsweredCorpus, Answers
-from edgedistill.report.decoder import background
+from edgedistill.report.decoder import background, sections
 from edgedistill.report.decoder.evidence import DecoderEvidence
 
 MADE = Answers(
@@ -24,17 +24,21 @@ def answered() -> DecoderEvidence:
     return evidence(conversations=True, corpus=corpus)
 
 
-def test_what_became_of_every_prompt_is_told(answered: DecoderEvidence, tmp_path: Path) -> None:
+def told(made: DecoderEvidence) -> str:
+    """Return what the page says before the tables of texts and of controls, and the card."""
+    return " ".join((sections._corpus(made).lead, sections._controls(made).lead, card_of(made)))
+
+
+def test_what_became_of_every_prompt_is_told(answered: DecoderEvidence) -> None:
     assert isinstance(answered.corpus, AnsweredCorpus)
     table = background.answers(answered.corpus)
     assert [row.cells[1].text for row in table.rows] == ["722", "31", "17", "5", "3", "778"]
-    write(answered, tmp_path)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Of 778 prompts without answers" in page
-    assert "the teacher answered 722" in page
-    assert "722 of them answered by the teacher" in page, "where the rows of train are told"
-    assert "The texts alone are those with gold answers" in page
-    assert "722 answers of the training texts were written by the teacher" in card_of(answered)
+    assert "Of 778 prompts without answers, held against those of every other split, the teacher answered 722" in told(
+        answered
+    )
+    assert table in sections._corpus(answered).blocks, "where the rows of train are told"
+    assert "The texts alone are those with gold answers" in told(answered)
+    assert "722 answers of the training texts were written by the teacher" in told(answered)
 
 
 def test_rows_of_train_and_prompts_stand_among_the_splits(answered: DecoderEvidence) -> None:
@@ -51,9 +55,8 @@ def test_how_the_teacher_answered_is_told() -> None:
     assert background.answering(drawn) == "drawn at temperature 0.7, seed 3; at most 1,200 tokens"
 
 
-def test_without_prompts_nothing_is_said(tmp_path: Path) -> None:
+def test_without_prompts_nothing_is_said() -> None:
     made = evidence(conversations=True)
-    write(made, tmp_path)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "prompts without answers" not in page
-    assert "by the teacher" not in card_of(made)
+    assert "prompts without answers" not in told(made)
+    assert "gold answers" not in told(made)
+    assert "by the teacher" not in told(made)
