@@ -48,6 +48,30 @@ def _conversations_come_from_conversations(data: DataOptions, task: TaskOptions)
             )
 
 
+def _prompts_without_answers_are_unlabelled(data: DataOptions) -> Found:
+    measured = {"test": data.test, "validation": data.validation}
+    measured |= {f"challenge.{name}": source for name, source in data.challenge.items()}
+    why = dict.fromkeys(measured, "quality is measured on answers")
+    why |= {"train": "train is gold", "calibration": "calibration reads whole conversations"}
+    for role, source in {"train": data.train, **measured, "calibration": data.calibration}.items():
+        if source is not None and source.unanswered:
+            yield (
+                f"data.{role}.answer",
+                f"null leaves its rows without answers, and {why[role]}; name the key of the answers, "
+                "or give prompts that the teacher is to answer as data.unlabelled",
+            )
+
+
+def _what_is_said_of_answers_has_prompts(data: DataOptions, task: TaskOptions) -> Found:
+    answers: Any = getattr(task, "answers", None)
+    if answers not in (None, type(answers)()) and (data.unlabelled is None or not data.unlabelled.unanswered):
+        yield (
+            "task.answers",
+            "says how prompts are answered, and there are none; give them as data.unlabelled with answer: null, "
+            "or leave this out",
+        )
+
+
 def _nothing_is_asked_that_decoders_lack(distill: DistillOptions, student: StudentOptions, task: TaskOptions) -> Found:
     if not task.GOLD_IN_TEXT:
         return
@@ -76,5 +100,7 @@ DECODER_CHECKS = (
     _formats_lay_out_the_task,
     _losses_can_do_with_what_is_kept,
     _conversations_come_from_conversations,
+    _prompts_without_answers_are_unlabelled,
+    _what_is_said_of_answers_has_prompts,
     _nothing_is_asked_that_decoders_lack,
 )

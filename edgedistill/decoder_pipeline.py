@@ -10,6 +10,7 @@ from typing import Any
 from edgedistill.building import VERBS, Building, Outcome
 from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.decoder_values import (
+    AnsweredCorpus,
     DecoderArtifact,
     DecoderControls,
     DecoderSignals,
@@ -21,7 +22,8 @@ from edgedistill.decoder_values import (
 )
 from edgedistill.models.student import starts_apart
 from edgedistill.results import Report
-from edgedistill.stages import reads_importance, recipe_sha256
+from edgedistill.stages import asks_the_teacher, reads_importance, recipe_sha256
+from edgedistill.values import Corpus, Teacher
 
 
 class OfDecoder(Building):
@@ -47,8 +49,7 @@ class OfDecoder(Building):
     def _distill(self) -> dict[str, Any]:
         recipe = self.recipe
         task: Any = recipe.task
-        corpus, teacher = self.texts_and_teacher()
-
+        corpus, teacher = self._texts_and_teacher()
         vocabulary: Any = recipe.student.vocabulary
 
         def trim(folder: Path) -> DecoderTokens:
@@ -84,6 +85,18 @@ class OfDecoder(Building):
         }  # fmt: skip
         student = self.once("student", distill, DecoderStudent)
         return {**given, "student": student, "controls": self.once("controls", control, DecoderControls)}
+
+    def _texts_and_teacher(self) -> tuple[Corpus, Teacher]:
+        """Run the stages that come before the student is begun: its texts are whole, the teacher's answers included."""
+        task: Any = self.recipe.task
+        corpus, teacher = self.texts_and_teacher()
+
+        def answer(folder: Path) -> AnsweredCorpus:
+            from edgedistill.distill.decoder.answers import answer
+
+            return answer(task.answers, task=task, teacher=teacher, corpus=corpus, folder=folder)
+
+        return (self.once("answers", answer, AnsweredCorpus) if asks_the_teacher(self.recipe) else corpus), teacher
 
     def _quantize(self, made: dict[str, Any]) -> dict[str, QuantizedDecoder]:
         def measure(folder: Path) -> MeasuredImportance:

@@ -9,19 +9,23 @@ from edgedistill.recipe import Recipe
 FLOPS_PER_S = 4e10  # what two ordinary cores reach on matrices of this size
 ENCODED_WEIGHTS_PER_S = 2e6  # of ggml's encoder, on one core
 BYTES_PER_TOKEN = 5
+BYTES_PER_PROMPT = 150
+TOKENS_PER_ANSWER = 64
+DECODED_BYTES_PER_S = 4e9  # of weights, which one token after another reads whole
 START_BYTES = 10**6  # of what is measured of a teacher
 READ_BYTES_PER_S = 5e5  # of texts, by two tokenizers, and decoded again by both
 SMALL_S, BENCHMARK_S = 10.0, 180.0
 
 
 def guesses(
-    recipe: Recipe, data_bytes: int, train_bytes: int, models: tuple[Anatomy, ...]
+    recipe: Recipe, data_bytes: int, train_bytes: int, prompt_bytes: int, models: tuple[Anatomy, ...]
 ) -> dict[str, tuple[float, int]]:
     """Return rough seconds and bytes by stage name, for a machine of two cores.
 
     Args:
         data_bytes: of all files.
         train_bytes: of those that train comes from.
+        prompt_bytes: of prompts that the teacher is to answer, which are among these.
         models: teacher and student.
     """
     teacher, made = models
@@ -56,6 +60,7 @@ def guesses(
             SMALL_S + seconds(teacher, (2 if fit else 1) * measured),
             made.weights_bytes if own_checkpoint(recipe.student) else START_BYTES,
         )
+    found["answers"] = _answering(recipe, prompt_bytes, teacher, data_bytes)
     if recipe.student.vocabulary is not None:
         found["tokens"] = (SMALL_S + data_bytes / READ_BYTES_PER_S, teacher.weights_bytes * (2 if fit else 1))
     calibrated = min(task.calibration_tokens, recipe.data.split.calibration * data_bytes / BYTES_PER_TOKEN)
@@ -67,3 +72,10 @@ def guesses(
         size = teacher.weights_bytes // 2 + made.weights_bytes * (6 + len(recipe.quantize)) // 6
         found[f"export-{layout.format}"] = (3 * SMALL_S, size)
     return found
+
+
+def _answering(recipe: Recipe, prompt_bytes: int, teacher: Anatomy, data_bytes: int) -> tuple[float, int]:
+    """Return the same of the teacher's answers to prompts."""
+    task: Any = recipe.task
+    tokens = prompt_bytes / BYTES_PER_PROMPT * min(TOKENS_PER_ANSWER, task.answers.max_tokens or task.max_length)
+    return SMALL_S + tokens * teacher.weights_bytes / DECODED_BYTES_PER_S, data_bytes + round(tokens * BYTES_PER_TOKEN)

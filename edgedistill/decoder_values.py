@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from edgedistill.student_values import OwnStart
-from edgedistill.values import Check, Metric, RelativePath, Sha256, StageValue, Training, Value
+from edgedistill.values import Check, Corpus, Metric, RelativePath, Sha256, StageValue, Training, Value
 
 POSITION = np.dtype(
     [
@@ -21,6 +21,38 @@ POSITION = np.dtype(
     ]
 )
 """What is kept of a model at each position of a held-out split, (positions,) .npy."""
+
+
+class Answers(Value):
+    """What became of the prompts that the teacher was to answer."""
+
+    file: RelativePath = Field(description="JSON Lines, one for each prompt in its order: what the teacher said.")
+    made_from: int = Field(description="Rows of train with gold answers; those behind them are the teacher's.")
+    rows: int = Field(ge=1, description="Prompts with a whole answer, which are rows of train now.")
+    too_long: int = Field(ge=0, description="Left out: prompts that leave no room for an answer in a row.")
+    cut_off: int = Field(ge=0, description="Left out: no end within max_tokens, or within the longest row.")
+    empty: int = Field(ge=0, description="Left out: white space alone.")
+    unreadable: int = Field(ge=0, description="Left out: special tokens in it, or bytes that are no character.")
+    tokens: int = Field(description="Of all whole answers.")
+    max_tokens: int | None
+    temperature: float
+    seed: int
+
+    @property
+    def prompts(self) -> int:
+        """All that were asked."""
+        return self.rows + self.too_long + self.cut_off + self.empty + self.unreadable
+
+
+class AnsweredCorpus(Corpus):
+    """A corpus whose train also holds conversations that the teacher answered, behind those with gold."""
+
+    answers: Answers
+
+
+def gold_rows(corpus: Corpus) -> int:
+    """Return how many rows of train, the first ones, say what is right by themselves; behind them a teacher speaks."""
+    return corpus.answers.made_from if isinstance(corpus, AnsweredCorpus) else corpus.splits["train"].rows
 
 
 class DecoderSplit(Value):

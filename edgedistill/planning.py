@@ -101,7 +101,8 @@ def guesses(recipe: Recipe, base: Path, models: tuple[Anatomy, ...]) -> dict[str
     labelled, taught = _bytes_of(base, said.train), _bytes_of(base, said.train, said.unlabelled)
     data = taught + _bytes_of(base, *held_out)
     if recipe.task.GOLD_IN_TEXT:
-        return decoder_planning.guesses(recipe, data, taught, models)
+        asked = said.unlabelled if said.unlabelled is not None and said.unlabelled.unanswered else None
+        return decoder_planning.guesses(recipe, data, taught, _bytes_of(base, asked), models)
     tokens, rows = data / BYTES_PER_TOKEN, data / BYTES_PER_TEXT
     fit, augment, search = getattr(recipe.teacher, "fit", None), recipe.distill.augment, recipe.distill.search
     reading = tokens * teacher.flops_per_token / FLOPS_PER_S

@@ -74,7 +74,11 @@ class DataOptions(Section):
         examples=[{"source": "jsonl", "file": "../data/reviews.jsonl"}],
         description="Rows to learn from; may lack labels where the teacher gives them.",
     )
-    unlabelled: Source | None = Field(None, description="More texts to learn from, without labels.")
+    unlabelled: Source | None = Field(
+        None,
+        description="More texts to learn from, without labels; or prompts without answers (answer: null of "
+        "conversations), which the teacher answers for the student alone.",
+    )
     validation: Source | None = Field(None, description="Labelled rows for early stopping; null: cut from train.")
     calibration: Source | None = Field(
         None, description="Texts that may set quantization ranges; null: cut from train."

@@ -38,6 +38,11 @@ class SourceOptions(Section):
     SEARCHED: ClassVar[bool] = False  # whether it holds queries, and documents that they search among
     CONVERSATIONS: ClassVar[bool] = False  # whether its texts are conversations, as JSON
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether its conversations are prompts: they end with the user, and a teacher is to answer."""
+        return False
+
 
 class VocabularyOptions(Section):
     """Which tokens the student keeps: those that the training texts need, and the parts of all others."""

@@ -22,7 +22,8 @@ RUNTIMES = ("onnxruntime", "onnxruntime-genai", "llama-cpp-python", "gguf")
 CONTROLS = {"controls", "control_learning_rate", "seeds"}  # keys of distill that the student does not depend on
 BEFORE = {"augment", "search"}  # keys of the distill section that are stages of their own, before the student
 UNSEARCHED = {"epochs", "patience"}  # keys of the distill section that a search has its own values for
-KEPT = {"cache", "calibration_tokens"}  # keys of the task section that change no teacher
+KEPT = {"cache", "calibration_tokens", "answers"}  # keys of the task section that change no teacher
+ANSWERING = ("distill/decoder/answers.py", "runtimes/_decoder.py", "runtimes/pytorch_decoder.py", "sampling.py")
 TEACHING = ("train", "validation")  # splits that a teacher is fitted on
 
 
@@ -49,6 +50,11 @@ def recipe_sha256(recipe: Recipe) -> str:
 def reads_importance(methods: Iterable[MethodOptions]) -> bool:
     """Whether a method decides by an importance matrix, which is then measured once for all of them."""
     return any(getattr(options, "reads_importance", False) for options in methods)
+
+
+def asks_the_teacher(recipe: Recipe) -> bool:
+    """Whether there are prompts that the teacher is to answer."""
+    return recipe.data.unlabelled is not None and recipe.data.unlabelled.unanswered
 
 
 def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
@@ -89,11 +95,15 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         )  # fmt: skip
     texts = "corpus" if recipe.distill.augment is None else "augment"
     decoder = recipe.task.GOLD_IN_TEXT
+    if asks_the_teacher(recipe):
+        texts = "answers"
+        _answered(add, recipe, shared, trainers)
     if decoder:
         _before_signals(add, recipe, base, texts, shared, trainers)
     records = ("distill/decoder/signals.py", "distill/decoder/own_reading.py") if decoder else ("distill/signals.py",)
     read = (texts, "teacher", *(("tokens",) if "tokens" in made else ()))
-    add("signals", "distill", (*records, *shared), read, task=recipe.task, versions=trainers)
+    task = recipe.task.model_dump(mode="json", exclude={"answers"})  # a stage of its own
+    add("signals", "distill", (*records, *shared), read, task=task, versions=trainers)
     said = recipe.distill.model_dump(mode="json", exclude=CONTROLS | BEFORE)
     wanted = recipe.distill.model_dump(mode="json", include=CONTROLS)
     if not decoder:
@@ -149,6 +159,15 @@ def _quantized(
         )  # fmt: skip
 
 
+def _answered(add: Callable[..., None], recipe: Recipe, shared: tuple[str, ...], trainers: Any) -> None:
+    """Add the teacher's answers to prompts that have none."""
+    task: Any = recipe.task
+    add(
+        "answers", "distill", (*ANSWERING, *shared), ("corpus", "teacher"),
+        answers=task.answers, max_length=task.max_length, versions={**trainers, **versions("pyarrow")},
+    )  # fmt: skip
+
+
 def _before_signals(
     add: Callable[..., None], recipe: Recipe, base: Path, texts: str, shared: tuple[str, ...], trainers: Any
 ) -> None:
@@ -156,7 +175,7 @@ def _before_signals(
     own = own_checkpoint(recipe.student)
     if starts_apart(recipe.student):
         add(
-            "start", "distill", ("distill/decoder/start.py", *shared), ("corpus", "teacher"),
+            "start", "distill", ("distill/decoder/start.py", *shared), (texts, "teacher"),
             task=recipe.task.model_dump(mode="json", exclude=KEPT), model=own,
             licence=getattr(recipe.student, "licence", None), files=None if own is None else resolve.digest(own, base),
             tokens=getattr(recipe.student, "calibration_tokens", None), versions=trainers,

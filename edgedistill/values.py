@@ -114,6 +114,7 @@ class Corpus(StageValue):
 
     labels: tuple[str, ...] = Field(description="In the order of the model's logits; empty for a task without labels.")
     splits: dict[str, Split]
+    prompts: Split | None = Field(None, description="Prompts that the teacher is to answer; None where there are none.")
     overlaps: tuple[Overlap, ...]
     near_duplicate_rule: str = Field(description="What counts as nearly the same text, in words.")
     sources: dict[str, Sha256 | str] = Field(description="Content hash of each source file, or hub id and revision.")

@@ -30,7 +30,7 @@ FORBIDDEN = {
 HEAVY = frozenset({"torch", "transformers", "datasets", "onnx", "onnxruntime", "sklearn", "accelerate", "matplotlib"})
 LAYERS = (  # a module imports from its own layer and from those above it in this list
     {"errors", "section", "progress", "yaml_text", "__init__"},
-    {"registry", "files", "provenance", "resumable"},
+    {"registry", "files", "provenance", "resumable", "sampling"},
     {
         "values",
         "student_values",
@@ -50,7 +50,7 @@ LAYERS = (  # a module imports from its own layer and from those above it in thi
     {"export"},  # reads how quantize stored the numbers
     {"benchmark"},
     {"report"},
-    {"sampling", "language_model", "generate", "predict", "chat"},
+    {"language_model", "generate", "predict", "chat"},
     {"planning", "publish", "doctor", "glance", "starter", "surroundings", "decoder_planning"},
     {"stages"},
     {"building"},

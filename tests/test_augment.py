@@ -224,7 +224,7 @@ def test_the_same_again_is_the_same_file_and_goes_over_what_a_kill_left(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_linked", dying)
+        patch.setattr(module, "linked", dying)
         with pytest.raises(KeyboardInterrupt):
             augmented(tmp_path, worded, before)
     assert augmented(tmp_path, worded, before).model_dump() == after.model_dump()

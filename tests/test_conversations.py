@@ -33,12 +33,38 @@ def test_keys_and_what_the_system_says_are_the_recipes(tmp_path: Path) -> None:
     assert [one["content"] for one in talk] == ["Be short.", "1", "2"]
 
 
+def test_without_answers_every_row_is_a_prompt(tmp_path: Path) -> None:
+    ends = {"messages": [*TALK["messages"], {"role": "user", "content": "c"}]}
+    pair, talk = read(tmp_path, PAIR, ends, answer=None, system="Be short.")
+    assert pair == [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Who?"}]
+    assert [one["content"] for one in talk] == ["Be short.", "a", "b", "c"]
+    with pytest.raises(DataError, match=r"chats\.jsonl:2: without answers \(answer: null\) a conversation ends with"):
+        read(tmp_path, PAIR, TALK, answer=None)
+    with pytest.raises(DataError, match=r"chats\.jsonl:1 has no 'prompt'"):
+        read(tmp_path, {"text": "a"}, answer=None)
+
+
+def test_the_prompts_of_a_conversation_are_what_is_said_before_each_answer() -> None:
+    said = [
+        ("system", "s"),
+        ("assistant", "first"),
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c"),
+        ("assistant", "d"),
+    ]
+    whole = [{"role": role, "content": content} for role, content in said]
+    assert [json.loads(one) for one in SOURCE.prompts_in(json.dumps(whole))] == [whole[:3], whole[:5]]
+    assert list(SOURCE.prompts_in(json.dumps(whole[:3]))) == []
+
+
 BROKEN = (
     ("{", "chats.jsonl:2 is not JSON"),
     ([1], "write one object per line"),
     ({"prompt": "x"}, "has no 'answer'; its keys: prompt"),
     ({"prompt": "x", "answer": " "}, "a content that is not empty"),
     ({"messages": [{"role": "user", "content": "x"}]}, "ends with the assistant"),
+    ({"messages": [{"role": "user", "content": "x"}]}, "as data.unlabelled, with answer: null"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, "has a user in it"),
     ({"messages": [{"role": "tool", "content": "x"}]}, "a role (system, user, assistant)"),
     ({"messages": "hello"}, "a role (system, user, assistant)"),

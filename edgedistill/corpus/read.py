@@ -52,6 +52,16 @@ def row_hashes_of(corpus: Corpus, split: str) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype="S16"), *parts])
 
 
+def prompts_of(corpus: Corpus) -> Iterator[tuple[str, str]]:
+    """Yield each prompt that the teacher is to answer, with its row hash, in the order of their file."""
+    import pyarrow.parquet as pq
+
+    if corpus.prompts is not None:
+        with pq.ParquetFile(corpus.path(corpus.prompts.file)) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=["text", "row_hash"]):
+                yield from zip(batch["text"].to_pylist(), batch["row_hash"].to_pylist(), strict=True)
+
+
 def batches(corpus: Corpus, split: str, *columns: str) -> Iterator["pa.RecordBatch"]:
     """Yield some columns of a split, a few thousand rows at a time, in the order of its file."""
     import pyarrow.parquet as pq

@@ -1,7 +1,8 @@
 """The corpus stage: from the recipe's data section to disjoint splits on disk.
 
 Read every source, index the labels, drop duplicates within each source, cut what the user has not given from train,
-audit all splits against each other, let the unlabelled texts join train, and write. Rows that were dropped before the
+audit all splits against each other, let the unlabelled texts join train, and write. Prompts without answers do not join
+train: they stay apart, until a teacher has answered. Rows that were dropped before the
 cut are counted at train.
 
 Texts stay on disk, and a row is its number: about 200 bytes of memory each, whatever its length.
@@ -20,6 +21,7 @@ from edgedistill.corpus.candidates import GRAM, PERMUTATIONS, bands, buckets, si
 from edgedistill.corpus.duplicates import Index, Thinned, merge_exact, thin_near
 from edgedistill.corpus.labels import Name, found_labels, indices, sets
 from edgedistill.corpus.pool import Pool
+from edgedistill.corpus.prompts import asked_nowhere_else, summed
 from edgedistill.corpus.retrieval import check_searched, rows_to_find
 from edgedistill.corpus.split import UNLABELLED, audit, by_importance, cut
 from edgedistill.corpus.texts import Texts
@@ -73,6 +75,7 @@ def collect(
         if found:
             _check_gold(pool, sources)
         splits, thinned, overlaps = _separate(pool, sources, data, progress, labelled=bool(found))
+        prompts = splits.pop(UNLABELLED) if _has_prompts(data) else None
         train = np.concatenate([splits["train"], splits.pop(UNLABELLED, np.empty(0, dtype=np.int64))])
         splits["train"] = train[np.argsort(pool.keys[train])]
         for name, rows in splits.items():
@@ -87,10 +90,12 @@ def collect(
             name: write(pool, rows, thinned.get(name, nothing), found, name, folder, several=several)
             for name, rows in splits.items()
         }
+        asked = None if prompts is None else write(pool, prompts, thinned[UNLABELLED], (), UNLABELLED, folder)
     shutil.rmtree(progress)
     return Corpus(
         labels=found,
         splits=written,
+        prompts=asked,
         overlaps=overlaps,
         near_duplicate_rule=_rule(data.near_duplicate_similarity),
         sources=digests(data, base),
@@ -103,6 +108,11 @@ def _sources(data: DataOptions) -> dict[str, SourceOptions]:
     named = {role: getattr(data, role) for role in roles if getattr(data, role) is not None}
     named |= {f"challenge.{name}": source for name, source in data.challenge.items()}
     return {role: named[role] for role in by_importance(named)}
+
+
+def _has_prompts(data: DataOptions) -> bool:
+    """Whether the unlabelled texts are prompts that the teacher is to answer."""
+    return data.unlabelled is not None and data.unlabelled.unanswered
 
 
 def _module(source: SourceOptions) -> Any:
@@ -219,7 +229,15 @@ def _separate(
         splits = {role: part.rows for role, part in thinned.items()}
         splits |= cut(pool, splits["train"], splits.keys(), data.split, labelled=labelled)
         splits, overlaps = audit(pool, splits, index(), advance, whole)
-    if UNLABELLED in thinned:
+    if _has_prompts(data):
+        splits[UNLABELLED], taken = asked_nowhere_else(pool, splits, threshold, progress)
+        overlaps = summed((*overlaps, *taken))
+        if not len(splits[UNLABELLED]):
+            raise DataError(
+                f"no prompt of data.unlabelled is left: {len(sources[UNLABELLED])} there are, and each is a duplicate, "
+                "or asked in another split; give other prompts, or leave data.unlabelled out"
+            )
+    elif UNLABELLED in thinned:
         train, unlabelled = thinned["train"], thinned[UNLABELLED]
         thinned["train"] = Thinned(
             train.rows,

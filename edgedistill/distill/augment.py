@@ -12,9 +12,7 @@ looked for: of a training text every copy is one.
 Source: Jiao et al. 2020, "TinyBERT", arXiv:1909.10351, algorithm 1.
 """
 
-import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ import numpy as np
 from edgedistill.corpus.pool import normalised
 from edgedistill.distill.neighbours import Neighbours, as_cased
 from edgedistill.errors import DataError
-from edgedistill.files import sha256_of, sha256_of_text
+from edgedistill.files import linked, sha256_of, sha256_of_text
 from edgedistill.models.load import load_model, load_tokenizer
 from edgedistill.progress import bar
 from edgedistill.recipe_sections import AugmentOptions
@@ -172,7 +170,7 @@ def _described(options: AugmentOptions, corpus: Corpus, counts: _Counts, vocabul
     """Return what lies in the folder, once the other splits lie there too."""
     for name, split in corpus.splits.items():
         if name != "train":
-            _linked(corpus.path(split.file), folder / split.file)
+            linked(corpus.path(split.file), folder / split.file)
     train = corpus.splits["train"]
     grown = {"rows": train.rows + counts.rows, "sha256": sha256_of(folder / train.file)}
     splits: dict[str, Split] = {**corpus.splits, "train": train.model_copy(update=grown)}
@@ -190,12 +188,3 @@ def _described(options: AugmentOptions, corpus: Corpus, counts: _Counts, vocabul
         words_replaced=counts.replaced,
     )
     return corpus.model_copy(update={"splits": splits, "augmentation": told})
-
-
-def _linked(source: Path, target: Path) -> None:
-    """Give a finished file a second name, which takes no room; a copy where the file system has no links."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -17,14 +17,14 @@ FLOAT_BYTES = 4
 class TorchDecoder:
     """A checkpoint as float32, its tokenizer, and the KV cache that transformers keeps for it."""
 
-    def __init__(self, root: Path, *, threads: int, context_tokens: int) -> None:
+    def __init__(self, root: Path, *, threads: int, context_tokens: int, device: Any = "cpu") -> None:
         import torch
 
         from edgedistill.models.decoder import load_decoder
         from edgedistill.models.load import load_tokenizer
 
         torch.set_num_threads(threads)
-        self._model = load_decoder(root, attention=None).model
+        self._model, self._device = load_decoder(root, attention=None).model.to(device), device
         self._tokenizer = load_tokenizer(root)
         config = self._model.config
         check_context(context_tokens, config.max_position_embeddings, root.name)
@@ -71,7 +71,7 @@ class TorchDecoder:
         """Return the logits after each id of a row, (tokens, vocabulary) float32."""
         self.reset()
         check_readable(self, ids, 0)
-        said: np.ndarray = self._run(ids, use_cache=False).logits[0].float().numpy()
+        said: np.ndarray = self._run(ids, use_cache=False).logits[0].float().cpu().numpy()
         return said
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
@@ -80,7 +80,7 @@ class TorchDecoder:
         said = self._run(ids, use_cache=True, logits_to_keep=1, **{self._cache_word: self._cache})
         self._cache = said[self._cache_word]
         self._read += len(ids)
-        last: np.ndarray = said.logits[0, -1].float().numpy()
+        last: np.ndarray = said.logits[0, -1].float().cpu().numpy()
         return last
 
     def step(self, token: int) -> np.ndarray:
@@ -119,7 +119,7 @@ class TorchDecoder:
         import torch
 
         with torch.inference_mode():
-            return self._model(input_ids=torch.tensor([list(ids)]), **settings)
+            return self._model(input_ids=torch.tensor([list(ids)], device=self._device), **settings)
 
 
 def _readable(text: str) -> str:

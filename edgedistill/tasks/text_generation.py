@@ -29,6 +29,19 @@ class CacheOptions(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="Of the draws.")
 
 
+class AnswerOptions(Section):
+    """How the teacher answers prompts that come without answers, `data.unlabelled` with `answer: null`."""
+
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Most tokens of an answer; one that is longer is left out. Null: as many as a row has room for.",
+    )
+    temperature: float = Field(0.0, ge=0, description="Divides the logits before a token is drawn; 0: the likeliest.")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="Of the draws; each prompt has its own, made of this and its text."
+    )
+
+
 class Options(TaskOptions):
     """What a row is, and how much of the held-out text is judged."""
 
@@ -42,6 +55,9 @@ class Options(TaskOptions):
         "is learned and judged.",
     )
     cache: CacheOptions = Field(CacheOptions(), description="How the teacher's logits are kept.")
+    answers: AnswerOptions = Field(
+        AnswerOptions(), description="How the teacher answers prompts that come without answers."
+    )
     train_tokens: Annotated[int, Field(ge=1)] | None = Field(
         None,
         description="Most tokens of train that teacher and student read, whole rows, chosen by hash; null reads all.",

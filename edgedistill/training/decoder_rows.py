@@ -58,6 +58,16 @@ class DecoderRows:
         """
         return np.unique(np.concatenate([self.counted.row(int(row)).places for row in rows]))
 
+    def of_first_texts(self, texts: int) -> "DecoderRows":
+        """Return the rows of the first so many texts alone; their positions keep their numbers."""
+        rows = int(np.searchsorted(self.texts, texts))
+        offsets = self.tokens.offsets[: rows + 1]
+        end = int(offsets[-1])
+        tokens = TokenRows(self.tokens.ids[:end], offsets, self.tokens.pad_id)
+        return DecoderRows(
+            tokens, CountedRows(tokens.ids, offsets, self.counted.counts[:end]), self.texts[:rows], self.whole
+        )
+
     @cached_property
     def gold(self) -> np.ndarray:
         """The token at each position, (positions,) int64."""

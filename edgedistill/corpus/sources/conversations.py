@@ -1,10 +1,13 @@
 """Conversations as JSON Lines: a prompt and its answer, {"prompt": "...", "answer": "..."}, or a list of messages.
 
+With `answer: null` they are prompts: each ends with the user, and the teacher is to answer.
+
 A row's text is the conversation as JSON. Duplicates are found in what user and assistant say: what the system says is
 often the same in every row, and as long as all else.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -26,10 +29,19 @@ class Options(SourceOptions):
     source: Literal["conversations"]
     file: str = Field(examples=["../data/chats.jsonl"], description="Path, relative to the recipe's file.")
     prompt: str = Field("prompt", description="Key of what the user says, in rows without messages.")
-    answer: str = Field("answer", description="Key of what the assistant is to say, in rows without messages.")
+    answer: str | None = Field(
+        "answer",
+        description="Key of what the assistant is to say, in rows without messages; null: every row, of messages too, "
+        "is a prompt that ends with the user. The teacher answers those of data.unlabelled.",
+    )
     system: str | None = Field(None, description="What the system says first in every conversation; null: nothing.")
 
     CONVERSATIONS: ClassVar[bool] = True
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether its conversations are prompts: they end with the user, and a teacher is to answer."""
+        return self.answer is None
 
 
 def read(options: Options, base: Path, cache: Path) -> "pa.Table":
@@ -37,7 +49,7 @@ def read(options: Options, base: Path, cache: Path) -> "pa.Table":
 
     Raises:
         DataError: the file is missing, empty, not UTF-8 or not JSON Lines, or a line holds no conversation that ends
-            with the assistant.
+            with the assistant, or where answers are not there, with the user.
     """
     import pyarrow as pa
 
@@ -68,6 +80,14 @@ def what_is_said(text: str) -> str:
     return "\n".join(message["content"] for message in json.loads(text) if message["role"] != "system")
 
 
+def prompts_in(text: str) -> Iterator[str]:
+    """Yield what a conversation that is kept as text says before each of its answers, kept alike."""
+    messages = json.loads(text)
+    for turn, message in enumerate(messages):
+        if message["role"] == "assistant" and any(one["role"] == "user" for one in messages[:turn]):
+            yield as_text(messages[:turn])
+
+
 def _messages(line: str, options: Options, place: str) -> list[dict[str, str]]:
     try:
         row = json.loads(line)
@@ -78,19 +98,32 @@ def _messages(line: str, options: Options, place: str) -> list[dict[str, str]]:
     said = row.get("messages") or _pair(row, options, place)
     messages = [{"role": "system", "content": options.system}] if options.system else []
     messages += [_message(one, place) for one in said]
-    if messages[-1]["role"] != "assistant" or not any(one["role"] == "user" for one in messages):
-        raise DataError(
-            f"{place}: a conversation has a user in it and ends with the assistant; mend or remove the line"
-        )
+    _check_ending(messages, options, place)
     return messages
 
 
+def _check_ending(messages: list[dict[str, str]], options: Options, place: str) -> None:
+    if options.unanswered and messages[-1]["role"] != "user":
+        raise DataError(
+            f"{place}: without answers (answer: null) a conversation ends with the user; mend or remove the line"
+        )
+    if options.unanswered:
+        return
+    if messages[-1]["role"] != "assistant" or not any(one["role"] == "user" for one in messages):
+        raise DataError(
+            f"{place}: a conversation has a user in it and ends with the assistant; mend or remove the line, or give "
+            "prompts that the teacher is to answer as data.unlabelled, with answer: null"
+        )
+
+
 def _pair(row: dict[str, Any], options: Options, place: str) -> list[dict[str, Any]]:
-    for key, name in (("prompt", options.prompt), ("answer", options.answer)):
+    named = [("prompt", "user", options.prompt)]
+    named += [] if options.answer is None else [("answer", "assistant", options.answer)]
+    for key, _, name in named:
         if name not in row:
             keys = ", ".join(row) or "none"
             raise DataError(f"{place} has no {name!r}; its keys: {keys}; name the right one as {key!r}")
-    return [{"role": "user", "content": row[options.prompt]}, {"role": "assistant", "content": row[options.answer]}]
+    return [{"role": role, "content": row[name]} for _, role, name in named]
 
 
 def _message(said: Any, place: str) -> dict[str, str]:

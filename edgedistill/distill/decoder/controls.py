@@ -1,5 +1,7 @@
 """Controls of a decoder: the same student on the texts alone, and as it is before any training, on the same positions.
 
+Where the teacher answered prompts, its answers are not among those texts: what they are worth came from the teacher.
+
 With one seed nobody can tell a gain from luck, so student and twin may be trained again with others.
 """
 
@@ -16,12 +18,15 @@ from edgedistill.decoder_values import (
     DecoderSignals,
     DecoderStart,
     DecoderTokens,
+    gold_rows,
 )
 from edgedistill.distill.decoder.stage import answering, make_student
 from edgedistill.distill.decoder.start import beginning
+from edgedistill.errors import DataError
 from edgedistill.models.decoder import load_decoder
 from edgedistill.recipe_sections import DistillOptions
 from edgedistill.section import LossOptions, StudentOptions, TaskOptions
+from edgedistill.training.decoder_rows import DecoderRows
 from edgedistill.training.folding import Folding
 from edgedistill.training.following import Following, known_of
 from edgedistill.training.language import before, evaluated, folding_of, rows_of
@@ -78,7 +83,7 @@ class _Learner:
         return self._learned(options, self.teacher.checkpoint, options.losses, name, what, taught=True)
 
     def alone(self, options: DistillOptions, name: str, what: str) -> tuple[DecoderEvaluation, Training]:
-        """Train the student's twin on the texts alone, from what the teacher was before it was fitted.
+        """Train the student's twin on gold texts alone, from what the teacher was before it was fitted.
 
         Where the student has a checkpoint of its own, the twin starts from that one too.
         """
@@ -110,13 +115,27 @@ class _Learner:
         answer = answering(model) if folding is None else folding.answer(answering(model))
         return evaluated(answer, held_out, self.folder, name, vocabulary, teacher=before(self.signals))
 
+    def _gold(self, rows: DecoderRows) -> DecoderRows:
+        """Return the rows of train that no teacher said.
+
+        Raises:
+            DataError: there is none.
+        """
+        alone = rows.of_first_texts(gold_rows(self.corpus))
+        if not len(alone.tokens):
+            raise DataError(
+                "the rows of train that task.train_tokens leaves are all answers of the teacher, so there is nothing "
+                "to train the control on; raise task.train_tokens, or write distill.controls: false"
+            )
+        return alone
+
     def _learned(
         self, options: DistillOptions, made_from: PurePosixPath, losses: Sequence[LossOptions], name: str, what: str, *,
         taught: bool,
     ) -> tuple[DecoderEvaluation, Training]:  # fmt: skip
         progress = self.folder / "progress" / name
         rows, validation = rows_of(self.signals, "train"), rows_of(self.signals, "validation")
-        known = known_of(self.signals) if taught else None
+        rows, known = (rows, known_of(self.signals)) if taught else (self._gold(rows), None)
         objective = Following(losses, rows, validation, known, self.signals.vocabulary)
         model = self._made(options, made_from, progress)
         trained = train(model, rows.tokens, objective, options, progress, what)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from edgedistill.decoder_values import DecoderStart
+from edgedistill.decoder_values import AnsweredCorpus, Answers, DecoderStart, gold_rows
 from edgedistill.report.background import NOISE, chain, noise_cells, trained
 from edgedistill.report.decoder.evidence import DecoderEvidence
 from edgedistill.report.evidence import name_of, split_title
@@ -31,8 +31,38 @@ def splits(evidence: DecoderEvidence) -> Table:
             continue
         unread = missing("the teacher did not read it")
         cells = [unread] * 3 if seen is None else [Cell(count(n)) for n in (seen.rows, seen.tokens, seen.positions)]
-        rows.append(row(split_title(name), count(own.rows), *cells, *_removed(own)))
+        rows.append(row(split_title(name), _texts(evidence, name, own), *cells, *_removed(own)))
+    if corpus.prompts is not None:
+        unread = missing("those that were answered are rows of train")
+        rows.append(row("unlabelled prompts", count(corpus.prompts.rows), *[unread] * 3, *_removed(corpus.prompts)))
     return Table("Splits as the teacher reads them, and texts removed", columns, tuple(rows))
+
+
+def _texts(evidence: DecoderEvidence, name: str, split: Split) -> Cell:
+    """Say how many texts a split has, and of how many the teacher said a part."""
+    said = split.rows - gold_rows(evidence.corpus) if name == "train" else 0
+    return Cell(count(split.rows), f"{count(said)} of them answered by the teacher" if said else "")
+
+
+def answers(corpus: AnsweredCorpus) -> Table:
+    """What became of the prompts that the teacher was to answer."""
+    made = corpus.answers
+    rows = (
+        row("answered: in train now", count(made.rows), f"{count(made.tokens)} tokens of answers"),
+        row("left out, prompt too long", count(made.too_long), "it leaves no room for an answer in a row"),
+        row("left out, cut off", count(made.cut_off), "no end within the most tokens of an answer, or of a row"),
+        row("left out, empty", count(made.empty), "white space alone"),
+        row("left out, unreadable", count(made.unreadable), "special tokens in it, or bytes that are no character"),
+        row("prompts", count(made.prompts), answering(made)),
+    )
+    return Table("Prompts that the teacher answered", ("Prompts", "Rows", "That is"), rows)
+
+
+def answering(made: Answers) -> str:
+    """Say how the teacher answered."""
+    most = "as many tokens as a row has room for" if made.max_tokens is None else f"{count(made.max_tokens)} tokens"
+    how = f"drawn at temperature {made.temperature:g}, seed {made.seed}" if made.temperature else "its likeliest tokens"
+    return f"{how}; at most {most}"
 
 
 def _removed(split: Split) -> tuple[str, str, str]:

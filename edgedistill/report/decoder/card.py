@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCard
 
 from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.decoder_values import (
+    AnsweredCorpus,
     DecoderArtifact,
     DecoderFile,
     DecoderQuality,
@@ -70,6 +71,7 @@ def model_card(
         context=count(context),
         train_tokens=count(signals.splits["train"].tokens),
         train_rows=count(signals.splits["train"].rows),
+        answered=count(corpus.answers.rows) if isinstance(corpus, AnsweredCorpus) else "",
         held_out=plain(", ".join(split_title(split) for split in benchmark.splits)),
         files=table(_files(artifact, quantized)),
         quality=table(_quality(artifact, benchmark)),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from edgedistill.decoder_results import DecoderBenchmark, DecoderSubject
+from edgedistill.decoder_values import AnsweredCorpus
 from edgedistill.report import background as shared
 from edgedistill.report import charts as shared_charts
 from edgedistill.report.decoder import background, charts, exact, loading, quantization, tables, vocabulary
@@ -152,6 +153,8 @@ def _controls(evidence: DecoderEvidence) -> Section:
         "any training, and with other seeds. Only a paired difference whose interval lies below zero says that the "
         "student is better than a control."
     )
+    if isinstance(evidence.corpus, AnsweredCorpus):
+        lead += " The texts alone are those with gold answers: what the teacher answered is what it was worth."
     if controls.skipped:
         lead = f"Not every control ran: {controls.skipped}. {lead}"
     shown = [exact.differences(benchmark)] if benchmark.exact_controls else []
@@ -202,8 +205,16 @@ def _corpus(evidence: DecoderEvidence) -> Section:
         else "Every token of a row counts but the first"
     )  # fmt: skip
     lead = f"{counted}. Nearly the same text means: {corpus.near_duplicate_rule.rstrip('.')}."
-    shown = (background.splits(evidence), shared.overlaps(corpus))
-    return Section("corpus", "Corpus", lead, (), shown, (corpus.folder.name, evidence.signals.folder.name))
+    shown = [background.splits(evidence), shared.overlaps(corpus)]
+    if isinstance(corpus, AnsweredCorpus):
+        made = corpus.answers
+        lead += (
+            f" Of {count(made.prompts)} prompts without answers, held against those of every other split, the teacher "
+            f"answered {count(made.rows)}, from which its student learns as from the rest of train; its own fit and "
+            "the student without a teacher never saw them."
+        )
+        shown.insert(1, background.answers(corpus))
+    return Section("corpus", "Corpus", lead, (), tuple(shown), (corpus.folder.name, evidence.signals.folder.name))
 
 
 def _environment(evidence: DecoderEvidence) -> Section:
