@@ -9,7 +9,7 @@ from edgedistill import planning, registry
 from edgedistill.corpus.stage import digests
 from edgedistill.files import canonical_json, sha256_of_text
 from edgedistill.models import resolve
-from edgedistill.models.student import own_checkpoint, starts_apart
+from edgedistill.models.student import cut_from_codes, own_checkpoint, starts_apart
 from edgedistill.provenance import code_of, host, versions
 from edgedistill.recipe import DECIDES_THE_FILES, Recipe
 from edgedistill.run import Run, fingerprint
@@ -23,6 +23,9 @@ CONTROLS = {"controls", "control_learning_rate", "seeds"}  # keys of distill tha
 BEFORE = {"augment", "search"}  # keys of the distill section that are stages of their own, before the student
 UNSEARCHED = {"epochs", "patience"}  # keys of the distill section that a search has its own values for
 KEPT = {"cache", "calibration_tokens"}  # keys of the task section that change no teacher
+ASKING = ("distill/decoder/asking.py", "runtimes/_likeness.py", "runtimes/_odd_texts.py")
+RECORDING = ("distill/decoder/signals.py", "distill/decoder/own_reading.py", *ASKING)
+CUTTING = ("distill/decoder/unpacked.py", *ASKING)
 TEACHING = ("train", "validation")  # splits that a teacher is fitted on
 
 
@@ -68,6 +71,7 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
     kind = registry.load("edgedistill.teachers", recipe.teacher.kind)
     shared = ("training", "models", "tasks", "statistics.py", "resumable.py")
     trainers = versions(*TRAINERS)
+    runs, runner = _teacher_runs_in(recipe)
     add(
         "corpus", "distill", ("corpus", "tasks/_labels.py", "tasks/sentence_embedding.py"), (),
         data=recipe.data, labels=planning.named_labels(recipe.task), several=recipe.task.SEVERAL,
@@ -77,9 +81,9 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
     )  # fmt: skip
     reads = _read_by_the_teacher(made["corpus"], run)
     add(
-        "teacher", "distill", ("teachers", "distill/losses", *shared), () if reads else ("corpus",),
+        "teacher", "distill", ("teachers", "distill/losses", *shared, *runs), () if reads else ("corpus",),
         teacher=recipe.teacher, task=recipe.task.model_dump(mode="json", exclude=KEPT),
-        files=kind.digest(recipe.teacher, base), train_and_validation=reads, versions=trainers,
+        files=kind.digest(recipe.teacher, base), train_and_validation=reads, versions={**trainers, **runner},
     )  # fmt: skip
     if recipe.distill.augment is not None:
         add(
@@ -91,9 +95,9 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
     decoder = recipe.task.GOLD_IN_TEXT
     if decoder:
         _before_signals(add, recipe, base, texts, shared, trainers)
-    records = ("distill/decoder/signals.py", "distill/decoder/own_reading.py") if decoder else ("distill/signals.py",)
+    records = (*RECORDING, *runs) if decoder else ("distill/signals.py",)
     read = (texts, "teacher", *(("tokens",) if "tokens" in made else ()))
-    add("signals", "distill", (*records, *shared), read, task=recipe.task, versions=trainers)
+    add("signals", "distill", (*records, *shared), read, task=recipe.task, versions={**trainers, **runner})
     said = recipe.distill.model_dump(mode="json", exclude=CONTROLS | BEFORE)
     wanted = recipe.distill.model_dump(mode="json", include=CONTROLS)
     if not decoder:
@@ -153,21 +157,27 @@ def _before_signals(
     add: Callable[..., None], recipe: Recipe, base: Path, texts: str, shared: tuple[str, ...], trainers: Any
 ) -> None:
     """Add what is settled of a language model's student before its teacher reads: its start, and its tokens."""
-    own = own_checkpoint(recipe.student)
-    if starts_apart(recipe.student):
+    own, cut = own_checkpoint(recipe.student), cut_from_codes(recipe.student, recipe.teacher)
+    runs, runner = _teacher_runs_in(recipe)
+    if starts_apart(recipe.student, recipe.teacher):
         add(
-            "start", "distill", ("distill/decoder/start.py", *shared), ("corpus", "teacher"),
+            "start", "distill", ("distill/decoder/start.py", *CUTTING, *shared, *runs), ("corpus", "teacher"),
             task=recipe.task.model_dump(mode="json", exclude=KEPT), model=own,
             licence=getattr(recipe.student, "licence", None), files=None if own is None else resolve.digest(own, base),
-            tokens=getattr(recipe.student, "calibration_tokens", None), versions=trainers,
+            tokens=getattr(recipe.student, "calibration_tokens", None), unpacks=cut, versions={**trainers, **runner},
         )  # fmt: skip
     if recipe.student.vocabulary is not None:
         add(
-            "tokens", "distill", ("distill/decoder/vocabulary.py", *shared),
-            (texts, "teacher", *(("start",) if own is not None else ())),
+            "tokens", "distill", ("distill/decoder/vocabulary.py", *CUTTING, *shared),
+            (texts, "teacher", *(("start",) if cut or own is not None else ())),
             vocabulary=recipe.student.vocabulary, conversations=getattr(recipe.task, "conversations", None),
             versions=trainers,
         )  # fmt: skip
+
+
+def _teacher_runs_in(recipe: Recipe) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Return code and versions of what a teacher runs in where that is not PyTorch alone."""
+    return ((), {}) if recipe.teacher.IN_PYTORCH else (("runtimes",), versions("gguf", "llama-cpp-python"))
 
 
 def _read_by_the_teacher(corpus: Stage, run: Run) -> str | None:

@@ -178,6 +178,7 @@ class Teacher(StageValue):
     labels: tuple[str, ...]
     signals: frozenset[str]
     checkpoint: RelativePath = Field(description="Folder with config.json, model.safetensors and tokenizer files.")
+    gguf: RelativePath | None = Field(None, description="File that llama.cpp runs; the checkpoint has no weights then.")
     base: RelativePath | None = Field(description="The checkpoint before fitting; None where nothing was fitted.")
     weights_sha256: Sha256
     source_weights_sha256: Sha256
