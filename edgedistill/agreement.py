@@ -93,6 +93,14 @@ def _augmented_texts_are_labelled(distill: DistillOptions, teacher: TeacherOptio
         )
 
 
+def _teacher_does_the_task(teacher: TeacherOptions, task: TaskOptions) -> Found:
+    if task.kind not in teacher.TASKS:
+        yield (
+            "teacher.kind",
+            f"'{teacher.kind}' cannot teach '{task.kind}'; it teaches: {_listed(teacher.TASKS)}; choose another kind",
+        )
+
+
 def _fitting_gets_its_gold(teacher: TeacherOptions, data: DataOptions, task: TaskOptions) -> Found:
     if getattr(teacher, "fit", None) is None or task.GOLD_IN_TEXT:
         return
@@ -230,6 +238,7 @@ CHECKS = (
     _losses_get_their_gold,
     _a_search_has_something_to_change,
     _augmented_texts_are_labelled,
+    _teacher_does_the_task,
     _fitting_gets_its_gold,
     _held_out_texts_have_gold,
     _a_format_stores_each_scheme,

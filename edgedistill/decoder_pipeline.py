@@ -20,7 +20,7 @@ from edgedistill.decoder_values import (
     MeasuredImportance,
     QuantizedDecoder,
 )
-from edgedistill.models.student import starts_apart
+from edgedistill.models.student import cut_from_codes, starts_apart
 from edgedistill.results import Report
 from edgedistill.stages import asks_the_teacher, reads_importance, recipe_sha256
 from edgedistill.values import Corpus, Teacher
@@ -60,12 +60,15 @@ class OfDecoder(Building):
         def record(folder: Path) -> DecoderSignals:
             from edgedistill.distill.decoder.signals import record
 
-            return record(teacher, corpus, task, tokens, folder)
+            return record(teacher, corpus, task, tokens, folder, threads=getattr(recipe.teacher, "threads", 1))
 
         def begin(folder: Path) -> DecoderStart:
             from edgedistill.distill.decoder.start import begin
 
-            return begin(recipe.student, task=task, teacher=teacher, corpus=corpus, base=self.base, folder=folder)
+            return begin(
+                recipe.student, task=task, teacher=teacher, unpacks=cut_from_codes(recipe.student, recipe.teacher),
+                corpus=corpus, base=self.base, folder=folder,
+            )  # fmt: skip
 
         def distill(folder: Path) -> DecoderStudent:
             from edgedistill.distill.decoder.stage import distill
@@ -77,7 +80,7 @@ class OfDecoder(Building):
 
             return control(recipe.distill, recipe.student, **given, folder=folder)
 
-        start = self.once("start", begin, DecoderStart) if starts_apart(recipe.student) else None
+        start = self.once("start", begin, DecoderStart) if starts_apart(recipe.student, recipe.teacher) else None
         tokens = None if vocabulary is None else self.once("tokens", trim, DecoderTokens)
         signals = self.once("signals", record, DecoderSignals)
         given: dict[str, Any] = {
@@ -94,7 +97,8 @@ class OfDecoder(Building):
         def answer(folder: Path) -> AnsweredCorpus:
             from edgedistill.distill.decoder.answers import answer
 
-            return answer(task.answers, task=task, teacher=teacher, corpus=corpus, folder=folder)
+            threads = getattr(self.recipe.teacher, "threads", 1)
+            return answer(task.answers, task=task, teacher=teacher, corpus=corpus, folder=folder, threads=threads)
 
         return (self.once("answers", answer, AnsweredCorpus) if asks_the_teacher(self.recipe) else corpus), teacher
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from edgedistill.models.anatomy import Anatomy
-from edgedistill.models.student import own_checkpoint, starts_apart
+from edgedistill.models.student import cut_from_codes, own_checkpoint, starts_apart
 from edgedistill.recipe import Recipe
 
 FLOPS_PER_S = 4e10  # what two ordinary cores reach on matrices of this size
@@ -31,6 +31,8 @@ def guesses(
     teacher, made = models
     task: Any = recipe.task
     fit = getattr(recipe.teacher, "fit", None)
+    codes = not recipe.teacher.IN_PYTORCH
+    taught_bytes = teacher.weights_bytes // 6 if codes else teacher.weights_bytes * (2 if fit else 1)
     train = min(train_bytes / BYTES_PER_TOKEN, task.train_tokens or float("inf"))
     judged = task.judged_positions * (2 + len(recipe.data.challenge))  # validation, test, and other domains
     vocabulary = made.vocab_size
@@ -44,7 +46,7 @@ def guesses(
     found = {
         "corpus": (SMALL_S, data_bytes),
         "teacher": (
-            SMALL_S + (seconds(teacher, train, 3 * fit.epochs) if fit else 0), teacher.weights_bytes * (2 if fit else 1)
+            SMALL_S + (seconds(teacher, train, 3 * fit.epochs) if fit else 0), taught_bytes
         ),
         "signals": (SMALL_S + seconds(teacher, train + judged), round(cached * train + 2 * vocabulary * judged)),
         "student": (SMALL_S + learning, made.weights_bytes + 2 * vocabulary * judged),
@@ -54,11 +56,12 @@ def guesses(
         ),
         "report": (SMALL_S, 10**6),
     }  # fmt: skip
-    if starts_apart(recipe.student):
+    if starts_apart(recipe.student, recipe.teacher):
         measured = min(getattr(recipe.student, "calibration_tokens", 0), train)
         found["start"] = (
             SMALL_S + seconds(teacher, (2 if fit else 1) * measured),
-            made.weights_bytes if own_checkpoint(recipe.student) else START_BYTES,
+            (made.weights_bytes if own_checkpoint(recipe.student) else START_BYTES)
+            + (teacher.weights_bytes if cut_from_codes(recipe.student, recipe.teacher) else 0),
         )
     found["answers"] = _answering(recipe, prompt_bytes, teacher, data_bytes)
     if recipe.student.vocabulary is not None:
@@ -69,7 +72,7 @@ def guesses(
         encoding = SMALL_S + made.parameters / ENCODED_WEIGHTS_PER_S + seconds(made, judged)
         found[f"quantize-{options.method}"] = (encoding, made.weights_bytes // 6)
     for layout in recipe.export:
-        size = teacher.weights_bytes // 2 + made.weights_bytes * (6 + len(recipe.quantize)) // 6
+        size = (0 if codes else teacher.weights_bytes // 2) + made.weights_bytes * (6 + len(recipe.quantize)) // 6
         found[f"export-{layout.format}"] = (3 * SMALL_S, size)
     return found
 

@@ -63,7 +63,7 @@ class DecoderSpeedup(Value):
 
 
 class DecoderSubject(Value):
-    """One model that was measured: the teacher in PyTorch, the teacher exported, or a variant of an artifact."""
+    """One model that was measured: the teacher where it taught, the teacher exported, or a variant of an artifact."""
 
     name: str = Field(description="teacher, teacher.gguf, or <format>.<variant>, e.g. gguf.q4_k_m")
     title: str = Field(description="As a person would call it.")
@@ -82,7 +82,9 @@ class DecoderSubject(Value):
     prefill: Prefill
     decode: Decode
     ttft: Latency = Field(description="Time to first token: text in, first token known; tokenizer and prefill.")
-    speedup: DecoderSpeedup = Field(description="Over the teacher in PyTorch.")
+    speedup: DecoderSpeedup = Field(
+        description="Over the teacher where it taught: in PyTorch, or a GGUF file in llama.cpp."
+    )
     speedup_float: DecoderSpeedup | None = Field(
         None, description="Over the float student in the same format; None for itself and where there is none."
     )

@@ -181,6 +181,14 @@ class WholeVocabulary(Value):
     readings: dict[str, OwnReading] = Field(description="By held-out split.")
 
 
+class ReadAlike(Value):
+    """The proof that a teacher's runtime reads texts as the ids that its rows are made of: all of them, or an error."""
+
+    corpus_texts: int
+    odd_texts: int
+    conversations: int = Field(description="Rendered by both as the same ids; 0 where the task has documents.")
+
+
 class DecoderSignals(StageValue):
     """The corpus as the teacher reads it, and what it thinks of what follows."""
 
@@ -200,6 +208,16 @@ class DecoderSignals(StageValue):
     whole: WholeVocabulary | None = Field(
         None, description="The teacher has more tokens than all of this is said in; None: both have the same."
     )
+    read_alike: ReadAlike | None = Field(None, description="Of a teacher in another runtime than PyTorch; else None.")
+
+
+class Unpacked(Value):
+    """A teacher's quantized weights as floats, for a student that is cut out of them."""
+
+    checkpoint: RelativePath = Field(description="Folder with config.json, model.safetensors and tokenizer files.")
+    positions: int = Field(description="Calibration positions at which it was held against the file in its runtime.")
+    kl: float = Field(description="Mean KL(these weights in PyTorch || the file in its runtime), in nats.")
+    agreement: float = Field(description="Positions with the same likeliest token.")
 
 
 class DecoderStart(StageValue):
@@ -212,6 +230,9 @@ class DecoderStart(StageValue):
     )
     calibration_tokens: int = Field(description="That importance was measured on.")
     seconds: float
+    unpacked: Unpacked | None = Field(
+        None, description="Of a teacher without weights that PyTorch reads, where needed."
+    )
 
 
 class DecoderStudent(StageValue):
@@ -328,6 +349,8 @@ class DecoderArtifact(StageValue):
     files: tuple[DecoderFile, ...]
     shared_files: dict[str, Sha256] = Field(description="Licence and notice: what every file needs beside it.")
     shared_bytes: int
-    teacher: DecoderFile = Field(description="The teacher in the same format, to compare against; never shipped.")
-    teacher_root: RelativePath
+    teacher: DecoderFile | None = Field(
+        description="The teacher in the same format, to compare against; never shipped. None where it is a GGUF file."
+    )
+    teacher_root: RelativePath | None
     recipe_sha256: Sha256 = Field(description="Of the recipe sections that decide the files' bytes.")

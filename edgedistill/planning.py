@@ -15,7 +15,6 @@ from edgedistill.distill.mixture import mixtures
 from edgedistill.files import size_of
 from edgedistill.models import student
 from edgedistill.models.anatomy import Anatomy, layers_of, of_encoder
-from edgedistill.models.config_json import read_config
 from edgedistill.models.decoder_anatomy import of_decoder
 from edgedistill.recipe import Recipe
 from edgedistill.section import SourceOptions
@@ -52,12 +51,11 @@ def anatomy(recipe: Recipe, base: Path, cache: Path) -> tuple[Anatomy, ...]:
     Raises:
         ModelError: the teacher's checkpoint is not there.
     """
-    from edgedistill.models.resolve import resolve
+    from edgedistill.models.resolve import config_of
 
     options: Any = recipe.teacher
     task: Any = recipe.task
-    folder = resolve(options.model, base, cache)
-    config = read_config(folder)
+    config = config_of(options.model, base, cache)
     classes = len(getattr(task, "labels", None) or config.get("id2label") or (0, 1)) if task.LABELLED else 0
     teacher = (
         of_decoder("teacher", config, layers_of(config), task.max_length)
@@ -75,11 +73,11 @@ def named_labels(task: Any) -> tuple[str, ...] | None:
 
 def _student(recipe: Recipe, config: Mapping[str, Any], classes: int, widest: int, base: Path, cache: Path) -> Anatomy:
     """Count the student; where its vocabulary depends on texts that nobody has read, as large as it can become."""
-    from edgedistill.models.resolve import resolve
+    from edgedistill.models.resolve import config_of
 
     task: Any = recipe.task
     reference = student.own_checkpoint(recipe.student)
-    start = config if reference is None else read_config(resolve(reference, base, cache / "student"))
+    start = config if reference is None else config_of(reference, base, cache / "student")
     tokens = student.most_tokens(recipe.student, start)
     dimensions = getattr(task, "dimensions", None)
     if task.GOLD_IN_TEXT:

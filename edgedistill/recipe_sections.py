@@ -33,7 +33,8 @@ class ModelReference(Section):
     file: str | None = Field(
         None,
         examples=["model-q8_0.gguf"],
-        description="GGUF file in that place, instead of a checkpoint; what it stands for is read as floats.",
+        description="GGUF file in that place, instead of a checkpoint; what it stands for is read as floats, but where "
+        "a teacher of kind gguf runs it.",
     )
 
     @model_validator(mode="after")

@@ -28,7 +28,11 @@ class TeacherOptions(Section):
 
     kind: str
     SIGNALS: ClassVar[frozenset[str]] = frozenset()  # what a loss may ask of this kind of teacher
+    TASKS: ClassVar[frozenset[str]] = frozenset()  # tasks that it can teach
     TOKEN_TABLE: ClassVar[bool] = False  # whether its checkpoint has a vector for each token, which can be read
+    IN_PYTORCH: ClassVar[bool] = True  # whether its checkpoint has weights that PyTorch reads
+    EXTRA: ClassVar[str] = ""  # of this package, where the kind needs one
+    IMPORTS: ClassVar[tuple[str, ...]] = ()  # what that extra brings
 
 
 class SourceOptions(Section):

@@ -9,7 +9,7 @@ from edgedistill import planning, registry
 from edgedistill.corpus.stage import digests
 from edgedistill.files import canonical_json, sha256_of_text
 from edgedistill.models import resolve
-from edgedistill.models.student import own_checkpoint, starts_apart
+from edgedistill.models.student import cut_from_codes, own_checkpoint, starts_apart
 from edgedistill.provenance import code_of, host, versions
 from edgedistill.recipe import DECIDES_THE_FILES, Recipe
 from edgedistill.run import Run, fingerprint
@@ -24,6 +24,9 @@ BEFORE = {"augment", "search"}  # keys of the distill section that are stages of
 UNSEARCHED = {"epochs", "patience"}  # keys of the distill section that a search has its own values for
 KEPT = {"cache", "calibration_tokens", "answers"}  # keys of the task section that change no teacher
 ANSWERING = ("distill/decoder/answers.py", "runtimes/_decoder.py", "runtimes/pytorch_decoder.py", "sampling.py")
+ASKING = ("distill/decoder/asking.py", "runtimes/_likeness.py", "runtimes/_odd_texts.py")
+RECORDING = ("distill/decoder/signals.py", "distill/decoder/own_reading.py", *ASKING)
+CUTTING = ("distill/decoder/unpacked.py", *ASKING)
 TEACHING = ("train", "validation")  # splits that a teacher is fitted on
 
 
@@ -74,6 +77,7 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
     kind = registry.load("edgedistill.teachers", recipe.teacher.kind)
     shared = ("training", "models", "tasks", "statistics.py", "resumable.py")
     trainers = versions(*TRAINERS)
+    runs, runner = _teacher_runs_in(recipe)
     add(
         "corpus", "distill", ("corpus", "tasks/_labels.py", "tasks/sentence_embedding.py"), (),
         data=recipe.data, labels=planning.named_labels(recipe.task), several=recipe.task.SEVERAL,
@@ -83,9 +87,9 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
     )  # fmt: skip
     reads = _read_by_the_teacher(made["corpus"], run)
     add(
-        "teacher", "distill", ("teachers", "distill/losses", *shared), () if reads else ("corpus",),
+        "teacher", "distill", ("teachers", "distill/losses", *shared, *runs), () if reads else ("corpus",),
         teacher=recipe.teacher, task=recipe.task.model_dump(mode="json", exclude=KEPT),
-        files=kind.digest(recipe.teacher, base), train_and_validation=reads, versions=trainers,
+        files=kind.digest(recipe.teacher, base), train_and_validation=reads, versions={**trainers, **runner},
     )  # fmt: skip
     if recipe.distill.augment is not None:
         add(
@@ -100,10 +104,10 @@ def stages(recipe: Recipe, base: Path, run: Run) -> dict[str, Stage]:
         _answered(add, recipe, shared, trainers)
     if decoder:
         _before_signals(add, recipe, base, texts, shared, trainers)
-    records = ("distill/decoder/signals.py", "distill/decoder/own_reading.py") if decoder else ("distill/signals.py",)
+    records = (*RECORDING, *runs) if decoder else ("distill/signals.py",)
     read = (texts, "teacher", *(("tokens",) if "tokens" in made else ()))
     task = recipe.task.model_dump(mode="json", exclude={"answers"})  # a stage of its own
-    add("signals", "distill", (*records, *shared), read, task=task, versions=trainers)
+    add("signals", "distill", (*records, *shared), read, task=task, versions={**trainers, **runner})
     said = recipe.distill.model_dump(mode="json", exclude=CONTROLS | BEFORE)
     wanted = recipe.distill.model_dump(mode="json", include=CONTROLS)
     if not decoder:
@@ -162,9 +166,10 @@ def _quantized(
 def _answered(add: Callable[..., None], recipe: Recipe, shared: tuple[str, ...], trainers: Any) -> None:
     """Add the teacher's answers to prompts that have none."""
     task: Any = recipe.task
+    runs, runner = _teacher_runs_in(recipe)
     add(
-        "answers", "distill", (*ANSWERING, *shared), ("corpus", "teacher"),
-        answers=task.answers, max_length=task.max_length, versions={**trainers, **versions("pyarrow")},
+        "answers", "distill", (*ANSWERING, *ASKING, *shared, *runs), ("corpus", "teacher"),
+        answers=task.answers, max_length=task.max_length, versions={**trainers, **versions("pyarrow"), **runner},
     )  # fmt: skip
 
 
@@ -172,21 +177,27 @@ def _before_signals(
     add: Callable[..., None], recipe: Recipe, base: Path, texts: str, shared: tuple[str, ...], trainers: Any
 ) -> None:
     """Add what is settled of a language model's student before its teacher reads: its start, and its tokens."""
-    own = own_checkpoint(recipe.student)
-    if starts_apart(recipe.student):
+    own, cut = own_checkpoint(recipe.student), cut_from_codes(recipe.student, recipe.teacher)
+    runs, runner = _teacher_runs_in(recipe)
+    if starts_apart(recipe.student, recipe.teacher):
         add(
-            "start", "distill", ("distill/decoder/start.py", *shared), (texts, "teacher"),
+            "start", "distill", ("distill/decoder/start.py", *CUTTING, *shared, *runs), (texts, "teacher"),
             task=recipe.task.model_dump(mode="json", exclude=KEPT), model=own,
             licence=getattr(recipe.student, "licence", None), files=None if own is None else resolve.digest(own, base),
-            tokens=getattr(recipe.student, "calibration_tokens", None), versions=trainers,
+            tokens=getattr(recipe.student, "calibration_tokens", None), unpacks=cut, versions={**trainers, **runner},
         )  # fmt: skip
     if recipe.student.vocabulary is not None:
         add(
-            "tokens", "distill", ("distill/decoder/vocabulary.py", *shared),
-            (texts, "teacher", *(("start",) if own is not None else ())),
+            "tokens", "distill", ("distill/decoder/vocabulary.py", *CUTTING, *shared),
+            (texts, "teacher", *(("start",) if cut or own is not None else ())),
             vocabulary=recipe.student.vocabulary, conversations=getattr(recipe.task, "conversations", None),
             versions=trainers,
         )  # fmt: skip
+
+
+def _teacher_runs_in(recipe: Recipe) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Return code and versions of what a teacher runs in where that is not PyTorch alone."""
+    return ((), {}) if recipe.teacher.IN_PYTORCH else (("runtimes",), versions("gguf", "llama-cpp-python"))
 
 
 def _read_by_the_teacher(corpus: Stage, run: Run) -> str | None:

@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
 from functools import partial
 from importlib.util import find_spec
@@ -25,7 +26,7 @@ from edgedistill.models.resolve import PICKLES, gguf_of, resolve
 from edgedistill.models.student import anatomy, changed_widths, decoder_anatomy, most_tokens, own_checkpoint, unfit
 from edgedistill.recipe import Recipe
 from edgedistill.recipe_sections import BenchmarkOptions, DataOptions, ModelReference
-from edgedistill.section import FormatOptions
+from edgedistill.section import FormatOptions, TeacherOptions
 
 Found = Iterator[tuple[str, str]]
 FORMATS = "edgedistill.export.formats"
@@ -62,8 +63,7 @@ def problems(sections: Mapping[str, Any], base: Path) -> Found:
         yield from _layout_problems(teacher, student, task, sections["export"], base)
     if {"teacher", "student", "task", "benchmark"} <= sections.keys() and sections["task"].GOLD_IN_TEXT:
         yield from _timing_problems(sections["teacher"], sections["student"], sections["benchmark"], base)
-    if "export" in sections:
-        yield from _missing_extras(sections["export"])
+    yield from _missing_extras(sections.get("teacher"), sections.get("export", ()))
 
 
 def _layout_problems(teacher: Any, student: Any, task: Any, export: Sequence[FormatOptions], base: Path) -> Found:
@@ -106,15 +106,15 @@ def _known_config(reference: Any, base: Path) -> dict[str, Any] | None:
             return config
 
 
-def _missing_extras(export: Sequence[FormatOptions]) -> Found:
-    """Yield what must be installed for a format: better now than after hours of training."""
-    for index, options in enumerate(export):
+def _missing_extras(teacher: TeacherOptions | None, export: Sequence[FormatOptions]) -> Found:
+    """Yield what must be installed for the teacher and the formats: better now than after hours of training."""
+    asked: list[tuple[str, str, TeacherOptions | FormatOptions]] = []
+    asked += [] if teacher is None else [("teacher.kind", teacher.kind, teacher)]
+    asked += [(f"export[{index}].format", options.format, options) for index, options in enumerate(export)]
+    for key, word, options in asked:
         lacking = [name for name in options.IMPORTS if find_spec(name) is None]
         if lacking:
-            yield (
-                f"export[{index}].format",
-                f"'{options.format}' needs {' and '.join(lacking)}; run: pip install 'edgedistill[{options.EXTRA}]'",
-            )
+            yield key, f"'{word}' needs {' and '.join(lacking)}; run: pip install 'edgedistill[{options.EXTRA}]'"
 
 
 def head_labels(config: dict[str, Any]) -> tuple[str, ...] | None:
@@ -160,8 +160,9 @@ def _teacher_problems(teacher: Any, task: Any, student: Any, base: Path) -> Foun
     reference = getattr(teacher, "model", None)
     config = yield from _config_at("teacher.model", reference, base)
     if config is None:
+        yield from _file_problems(reference, task, base)
         return
-    if teacher.fit is None and task is not None and task.LABELLED:
+    if getattr(teacher, "fit", None) is None and task is not None and task.LABELLED:
         yield from _head_problems(head_labels(config), task.labels)
         other = other_head(config, task.kind, several=task.SEVERAL)
         if other is not None:
@@ -234,11 +235,23 @@ def _gguf_problems(key: str, reference: ModelReference, base: Path) -> Found:
     """Yield what is wrong with a GGUF file; of one inside an archive it is only known whether it is there."""
     try:
         if reference.archive is None:
-            gguf_header.check(gguf_of(reference, base))
+            gguf_header.check(gguf_of(reference, base, cache=base))
         elif reference.file not in _looked_into(reference, base)[0]:
             raise ModelError(f"{reference.archive} has no {reference.folder}/{reference.file}; name one that it has")
     except ModelError as error:
         yield key, str(error)
+
+
+def _file_problems(reference: Any, task: Any, base: Path) -> Found:
+    """Yield what a teacher's GGUF file lacks for the task, as far as its header says; of a sound file at hand alone."""
+    if task is None or getattr(reference, "file", None) is None or reference.hub or reference.archive:
+        return
+    with suppress(ModelError):  # which is told already
+        said = gguf_header.metadata(gguf_of(reference, base, cache=base))
+        positions = said.get(f"{said.get('general.architecture')}.context_length")
+        yield from _length_problems({"max_position_embeddings": positions}, task, "teacher")
+        if getattr(task, "conversations", False) and "tokenizer.chat_template" not in said:
+            yield "task.conversations", "needs a chat template, and the teacher's file has none; name another file"
 
 
 def _length_problems(config: dict[str, Any], task: Any, whose: str) -> Found:

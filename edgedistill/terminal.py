@@ -12,6 +12,7 @@ from rich.text import Text
 
 from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.report import units
+from edgedistill.report.evidence import taught_in
 from edgedistill.results import BenchmarkResult, BudgetLine, Subject
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _spoken(benchmark: DecoderBenchmark) -> Table:
     whole = any(quality.exact_match for subject in benchmark.subjects for quality in subject.quality.values())
     table = _table(
         "model", "file", "decode", "prefill", "speed-up", "peak memory", "perplexity", *["exact"] * whole, "retained",
-        title="results: tokens/s; the speed-up is of decoding, over the teacher in PyTorch",
+        title=f"results: tokens/s; the speed-up is of decoding, over the teacher {taught_in(benchmark)}",
     )  # fmt: skip
     for subject in benchmark.subjects:
         quality = subject.quality.get("test")

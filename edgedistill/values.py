@@ -1,8 +1,7 @@
 """The values that stages hand to each other.
 
-Each is frozen, and says on disk (`result.json` in its stage's folder) exactly what it says in Python. Files
-that belong to a value lie in that folder; `value.path(relative)` finds them. What is settled between signals and
-student is in `student_values.py`, what benchmark and report say in `results.py`.
+Each is frozen, and says on disk (`result.json` in its stage's folder) exactly what it says in Python. Files of a value
+lie there; `value.path(relative)` finds them. `student_values.py` and `results.py` have what other stages say.
 """
 
 from pathlib import Path, PurePosixPath
@@ -179,6 +178,7 @@ class Teacher(StageValue):
     labels: tuple[str, ...]
     signals: frozenset[str]
     checkpoint: RelativePath = Field(description="Folder with config.json, model.safetensors and tokenizer files.")
+    gguf: RelativePath | None = Field(None, description="File that llama.cpp runs; the checkpoint has no weights then.")
     base: RelativePath | None = Field(description="The checkpoint before fitting; None where nothing was fitted.")
     weights_sha256: Sha256
     source_weights_sha256: Sha256

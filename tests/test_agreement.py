@@ -29,6 +29,7 @@ def _keys(sections: dict[str, Any], **changed: Any) -> list[str]:
 class Mute(TeacherOptions):
     kind: str = "mute"
     SIGNALS: ClassVar[frozenset[str]] = frozenset({"text"})
+    TASKS: ClassVar[frozenset[str]] = frozenset({"text_classification"})
 
 
 class Other(LossOptions):

@@ -1,6 +1,7 @@
 """Prompts without answers: the teacher answers each, and only its student learns from what it said."""
 
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from test_pipeline import INFRASTRUCTURE, imported
-from tiny_decoders import documents, write_decoder
+from tiny_decoders import documents, write_decoder, write_gguf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edgedistill import pipeline
@@ -226,7 +227,7 @@ def test_an_answer_depends_on_its_prompt_and_the_seed_alone(teacher: Teacher, co
     prompts = list(prompts_of(corpus))[:12]
 
     def said(order: list[tuple[str, str]], **options: Any) -> dict[str, Any]:
-        asked = Answering(teacher.path(teacher.checkpoint), AnswerOptions(**options), TASK.max_length)
+        asked = Answering(teacher, AnswerOptions(**options), TASK.max_length)
         return {row_hash: asked.answer(prompt, row_hash) for prompt, row_hash in order}
 
     drawn = said(prompts, temperature=1.5)
@@ -234,8 +235,20 @@ def test_an_answer_depends_on_its_prompt_and_the_seed_alone(teacher: Teacher, co
     assert said(prompts, temperature=1.5, seed=1) != drawn != said(prompts)
 
 
+def test_a_gguf_file_answers_in_llama_cpp(teacher: Teacher, corpus: Corpus, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp", reason="it runs GGUF files")
+    shutil.copytree(teacher.folder, tmp_path / "teacher")
+    write_gguf(teacher.path(teacher.checkpoint), tmp_path / "teacher" / "it.gguf")
+    said = json.loads((tmp_path / "teacher" / "result.json").read_text(encoding="utf-8"))
+    (tmp_path / "teacher" / "result.json").write_text(json.dumps(said | {"gguf": "it.gguf"}), encoding="utf-8")
+    stored = Teacher.load(tmp_path / "teacher")
+    both = [Answering(one, AnswerOptions(), TASK.max_length) for one in (teacher, stored)]
+    pairs = [tuple(one.answer(*prompt) for one in both) for prompt in list(prompts_of(corpus))[:12]]
+    assert sum(one == other for one, other in pairs) >= 10, "the same weights, keys kept as float16"
+
+
 def test_what_is_no_whole_answer_is_left_out(teacher: Teacher, corpus: Corpus, tmp_path: Path) -> None:
-    asked = Answering(teacher.path(teacher.checkpoint), AnswerOptions(), TASK.max_length)
+    asked = Answering(teacher, AnswerOptions(), TASK.max_length)
     messages = [{"role": "user", "content": "Hi"}]
     assert asked._outcome(messages, [5], "a", True) == "answered"
     assert asked._outcome(messages, [5], "a", False) == "cut off"

@@ -9,7 +9,7 @@ from tiny_decoders import TEMPLATE, write_tokenizer
 from transformers import AutoTokenizer
 
 from edgedistill.errors import StageError
-from edgedistill.export.decoder_parity import CHATS, same_chats
+from edgedistill.runtimes._likeness import CHATS, same_chats
 
 REFUSES = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system here') }}{% endif %}" + TEMPLATE
 

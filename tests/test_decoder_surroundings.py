@@ -1,12 +1,14 @@
 """What a recipe of a language model needs is told before anything runs."""
 
+import re
 from pathlib import Path
 
 import pytest
-from tiny_decoders import documents, write_decoder
+from tiny_decoders import documents, write_decoder, write_gguf
 
-from edgedistill import surroundings
+from edgedistill import pipeline, surroundings
 from edgedistill.errors import RecipeError
+from edgedistill.models import gguf_checkpoint
 from edgedistill.recipe_file import load
 
 RECIPE = """\
@@ -116,6 +118,75 @@ def test_what_is_timed_must_fit_into_the_models(recipe: Path) -> None:
     assert told.startswith("benchmark.prompt_tokens: 100 and decode_tokens 29 are more than the 128 that the teacher")
     recipe.write_text(timed.replace("29", "28"), encoding="utf-8")
     assert not [line for line in found(recipe) if "prompt_tokens" in line]
+
+
+GGUF = RECIPE.replace(
+    "kind: transformers, licence: MIT, model: {path: teacher}",
+    "kind: gguf, licence: MIT, model: {path: ., file: teacher.gguf}",
+)
+TASK = "kind: text_generation, max_length: 64"
+TALKING = ("max_length: 64", "max_length: 64, conversations: true")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("file: teacher.gguf", "file: nothing.gguf", r"teacher.model.file: .*has no file nothing.gguf; its GGUF files"),
+        (
+            "file: teacher.gguf",
+            "file: false.gguf",
+            r"teacher.model.file: .*is no sound GGUF file: it starts with b'abcd'",
+        ),
+        (", file: teacher.gguf", "", r"teacher.model: names no file; add the .gguf file in that place"),
+        ("gguf}}", "gguf}, fit: {epochs: 1}}", r"teacher.fit: .*are not trained; leave fit out, or choose kind: trans"),
+        ("gguf}}", "gguf}, threads: 0}", r"teacher.threads: 0 is too small"),
+        (
+            "max_length: 64",
+            "max_length: 999",
+            r"task.max_length: 999 tokens are more than the 128 that the teacher has",
+        ),
+        ("file: teacher.gguf", "file: mute.gguf", r"task.conversations: needs a chat template, and the teacher's file"),
+        (TASK, "kind: sentence_embedding", r"teacher.kind: 'gguf' cannot teach 'sentence_embedding'; it teaches: text"),
+        (
+            "layers: 1}",
+            "layers: 1}\ndistill: {augment: {}}",
+            r"distill.augment: takes near words from .*'gguf' has none",
+        ),
+    ],
+)
+def test_what_a_gguf_teacher_cannot_do_is_told_before_anything_runs(
+    recipe: Path, old: str, new: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_gguf(recipe.parent / "teacher", recipe.parent / "teacher.gguf")
+    (recipe.parent / "false.gguf").write_bytes(b"abcd" * 99)
+    monkeypatch.setattr("gguf.GGUFWriter.add_chat_template", lambda *_: None)
+    write_gguf(recipe.parent / "teacher", recipe.parent / "mute.gguf")
+    recipe.write_text(GGUF, encoding="utf-8")
+    assert found(recipe) == []
+    assert old in GGUF
+    told = problems(recipe, GGUF.replace(old, new).replace(*(TALKING if "mute" in new else ("", ""))))
+    assert any(re.match(said, line) for line in told), said
+
+
+def test_a_gguf_teacher_needs_its_extra(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gguf(recipe.parent / "teacher", recipe.parent / "teacher.gguf")
+    monkeypatch.setattr(surroundings, "find_spec", lambda name: None if name == "llama_cpp" else object())
+    told = problems(recipe, GGUF.replace("benchmark", "quantize: []\nexport: [{format: onnx_genai}]\nbenchmark"))
+    assert told == ["teacher.kind: 'gguf' needs llama_cpp; run: pip install 'edgedistill[gguf]'"]
+
+
+def test_a_plan_counts_a_gguf_teacher_and_writes_none_of_its_weights(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_gguf(recipe.parent / "teacher", recipe.parent / "teacher.gguf")
+    monkeypatch.setattr(gguf_checkpoint, "_dequantized", lambda *_: pytest.fail("weights were read"))
+    counted = {}
+    for name, text in (("floats", RECIPE), ("codes", GGUF)):
+        recipe.write_text(text, encoding="utf-8")
+        counted[name] = pipeline.anatomy(load(recipe), recipe.parent)
+        plan = pipeline.plan(load(recipe), recipe.parent, recipe.parent / "runs")
+    assert counted["codes"] == counted["floats"]
+    assert [stage.stage for stage in plan][:4] == ["corpus", "teacher", "start", "signals"]
 
 
 def found(file: Path) -> list[str]:

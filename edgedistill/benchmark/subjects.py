@@ -38,7 +38,7 @@ class Candidate:
 
     def sha256_now(self) -> str:
         """Return the hash of the file that the runtime reads, in the way of the stage that wrote it."""
-        if self.role == "teacher":
+        if self.role == "teacher" and self.runtime != "llama_cpp":  # a checkpoint, and no GGUF file
             return sha256_of_tree(self.root, list(self.root.rglob("*.safetensors")))
         return sha256_of_place(self.root / self.file)
 

@@ -36,6 +36,8 @@ def export(
 ) -> DecoderArtifact:  # fmt: skip
     """Return the artifact: the float student, each quantized model, and apart from them the teacher to compare with.
 
+    A teacher that is a GGUF file already is not laid out again: it is what users run, and has no floats to lay out.
+
     Args:
         name: of the recipe, as `version`; both name the files.
         recipe_sha256: of the sections that decide the files; goes into each of them.
@@ -64,9 +66,9 @@ def export(
     learned |= {} if system is None else {"system": system}
     of_student = facts | learned | _begun(start)
     asked, folding = Asked(rows_of(signals, "validation"), signals.vocabulary), folding_of(signals)
-    trained, taught_by = student.path(student.checkpoint), teacher.path(teacher.checkpoint)
+    trained, compared = student.path(student.checkpoint), None
     stored = {method: model for method, model in quantized.items() if method in options.STORES}
-    with bar(f"exporting to {options.format}", len(stored) + 2, "files") as advance:
+    with bar(f"exporting to {options.format}", len(stored) + (2 if teacher.gguf is None else 1), "files") as advance:
         made = _Writer(layout, options, root, trained, working / "student", task, asked)
         whole = Described(name, version, licence, FLOAT_STUDENT, student.parameters, of_student)
         files = [made.file(whole, layout.floats(trained, FLOAT_STUDENT))]
@@ -76,12 +78,14 @@ def export(
             described = Described(name, version, licence, method, student.parameters, own, _importance(model))
             files.append(made.file(described, layout.load(model.path(model.weights))))
             advance(1)
-        if folding is not None:
-            asked = Asked(in_whole_ids(asked.rows, folding), folding.whole)
-        of_teacher = _Writer(layout, options, apart, taught_by, working / "teacher", task, asked)
-        described = Described(name, version, teacher.licence, layout.TEACHER, teacher.parameters, facts)
-        compared = of_teacher.file(described, layout.floats(taught_by, layout.TEACHER))
-        advance(1)
+        if teacher.gguf is None:
+            if folding is not None:
+                asked = Asked(in_whole_ids(asked.rows, folding), folding.whole)
+            taught_by = teacher.path(teacher.checkpoint)
+            of_teacher = _Writer(layout, options, apart, taught_by, working / "teacher", task, asked)
+            described = Described(name, version, teacher.licence, layout.TEACHER, teacher.parameters, facts)
+            compared = of_teacher.file(described, layout.floats(taught_by, layout.TEACHER))
+            advance(1)
     shutil.rmtree(working)
     inside = {file for one in files for file in _files_of(root / one.file)}
     shared = {file.relative_to(root).as_posix(): sha256_of(file) for file in files_in(root) if file not in inside}
@@ -93,7 +97,7 @@ def export(
         shared_files=shared,
         shared_bytes=sum((root / one).stat().st_size for one in shared),
         teacher=compared,
-        teacher_root="teacher",
+        teacher_root=None if compared is None else "teacher",
         recipe_sha256=recipe_sha256,
     )
 

@@ -18,34 +18,13 @@ from edgedistill import registry
 from edgedistill.errors import ParityError, StageError
 from edgedistill.models.quantized import rounds_activations
 from edgedistill.runtimes._model import LoadedModel
+from edgedistill.runtimes._odd_texts import ODD_TEXTS
 from edgedistill.tasks.sentence_embedding import unit
 from edgedistill.values import Parity, ParityCheck
 
 BATCH_SIZES = (1, 8)
 SHOWN = 60  # characters of a text in a message
 SAME_DIRECTION = 0.99  # least cosine of two vectors that count as the same answer
-ODD_TEXTS = (
-    "",
-    " ",
-    "a",
-    ".",
-    "\t\n ",
-    "word " * 2000,
-    "x" * 3000,
-    "😀🔥 👩‍👩‍👧‍👦 🏳️‍🌈 ❤️",
-    "Привет, как дела?",
-    "你好，世界。这是一个测试。",
-    "こんにちは世界",
-    "مرحبا بالعالم",
-    "שלום עולם",
-    "नमस्ते दुनिया",
-    "สวัสดีชาวโลก",
-    "Ünïcödé naïve café ﬁ Å Å ½",
-    "[CLS] [SEP] [PAD] [MASK] [UNK] <s> </s>",
-    "UPPER lower MiXeD 1234567890 3.14 1e-9",
-    "zero\u200bwidth\u00a0space \ufeff bom \u202e right-to-left",
-    "http://example.com/a?b=c&d=e#f user@example.com @name #tag",
-)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import io
 import shutil
-from collections.abc import Mapping
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,11 +56,27 @@ def unpack(file: Path, folder: Path) -> Path:
     Raises:
         ModelError: the file is damaged, or holds something that cannot be read without changing it.
     """
+    return _written(file, folder, _write)
+
+
+def outline(file: Path, folder: Path) -> Path:
+    """Write all of a GGUF file's model but its weights into `folder`, and return that folder.
+
+    That is config.json, generation_config.json and the tokenizer, as `unpack` writes them. No weight is read, so that
+    it costs no memory, however large the model is.
+
+    Raises:
+        ModelError: the file is damaged, or holds something that cannot be read without changing it.
+    """
+    return _written(file, folder, _write_outline)
+
+
+def _written(file: Path, folder: Path, write: Callable[[Path, Path], None]) -> Path:
     gguf_header.check(file)
     draft = folder.with_name(f"{folder.name}.draft")
     clear(draft)
     try:
-        _write(file, draft)
+        write(file, draft)
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
     except (MemoryError, ModelError) as error:
@@ -77,6 +93,24 @@ def unpack(file: Path, folder: Path) -> Path:
 
 
 def _write(file: Path, folder: Path) -> None:
+    with _read(file, folder) as (config, metadata, alone):
+        model = _dequantized(alone, config)
+        _say_ends(model, special_ids(metadata, metadata["tokenizer.ggml.tokens"]), metadata)
+        model.to(_smallest_exact(model)).save_pretrained(folder)
+
+
+def _write_outline(file: Path, folder: Path) -> None:
+    with _read(file, folder) as (config, metadata, _):
+        model = _without_weights(config)
+        config.architectures = [type(model).__name__]
+        _say_ends(model, special_ids(metadata, metadata["tokenizer.ggml.tokens"]), metadata)
+        model.config.save_pretrained(folder)
+        model.generation_config.save_pretrained(folder)
+
+
+@contextmanager
+def _read(file: Path, folder: Path) -> Iterator[tuple[Any, dict[str, Any], Path]]:
+    """Give configuration, metadata, and a folder where the file lies alone; then write its tokenizer into `folder`."""
     from gguf import GGUFReader
 
     reader = GGUFReader(file)
@@ -85,10 +119,18 @@ def _write(file: Path, folder: Path) -> None:
     tokenizer = tokenizer_of(metadata)
     with TemporaryDirectory() as alone, quiet(), redirect_stderr(io.StringIO()):  # of a progress bar that always shows
         Path(alone, "model.gguf").symlink_to(file.resolve())  # what lies beside the file shall not count
-        model = _dequantized(Path(alone), _config(metadata, reader.tensors, Path(alone)))
-        _say_ends(model, special_ids(metadata, metadata["tokenizer.ggml.tokens"]), metadata)
-        model.to(_smallest_exact(model)).save_pretrained(folder)
+        yield _config(metadata, reader.tensors, Path(alone)), metadata, Path(alone)
     tokenizer.save_pretrained(folder)
+
+
+def _without_weights(config: Any) -> Any:
+    """Return a model whose tensors have shapes and no numbers."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    made: Any = AutoModelForCausalLM  # carries no types
+    with torch.device("meta"):
+        return made.from_config(config)
 
 
 def _check_architecture(metadata: Mapping[str, Any]) -> None:
@@ -144,13 +186,9 @@ def _config(metadata: Mapping[str, Any], tensors: list[Any], folder: Path) -> An
 
 
 def _check_shapes(architecture: str, config: Any, found: Mapping[str, tuple[int, ...]]) -> None:
-    import torch
     from gguf import MODEL_ARCH, get_tensor_name_map
-    from transformers import AutoModelForCausalLM
 
-    made: Any = AutoModelForCausalLM  # carries no types
-    with torch.device("meta"):
-        weights = made.from_config(config).state_dict()
+    weights = _without_weights(config).state_dict()
     if config.tie_word_embeddings:
         del weights["lm_head.weight"]
     names = get_tensor_name_map(MODEL_ARCH[architecture.upper()], config.num_hidden_layers)

@@ -9,15 +9,18 @@ import zipfile
 import zlib
 from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from edgedistill.errors import ModelError
 from edgedistill.files import CHUNK_BYTES, files_in, sha256_of, sha256_of_tree
 from edgedistill.models import sentence_transformers
+from edgedistill.models.config_json import read_config
 from edgedistill.recipe_sections import ModelReference
 
 TEXTS = ("LICENSE*", "LICENCE*", "NOTICE*", "README.md")
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", *TEXTS)
 GGUF = "from_gguf"
+OUTLINE = "gguf_outline"
 STEPS = ("[0-9]*_*/*.json", "[0-9]*_*/*.safetensors")  # folders of sentence-transformers beside the encoder's own files
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -43,7 +46,7 @@ def digest(reference: ModelReference, base: Path) -> str:
         return sha256_of(_archive(reference, base))
     folder = _place(reference, base, cache=base)
     if reference.file is not None:
-        return sha256_of_tree(folder, [gguf_of(reference, base), *_texts_in(folder)])
+        return sha256_of_tree(folder, [_gguf_in(folder, reference.file), *texts_in(folder)])
     _check(folder)
     return sha256_of_tree(folder, _wanted_files(folder))
 
@@ -65,13 +68,34 @@ def resolve(reference: ModelReference, base: Path, cache: Path) -> Path:
     return folder
 
 
-def gguf_of(reference: ModelReference, base: Path) -> Path:
-    """Return the GGUF file that a reference names in a directory or in an installed package.
+def gguf_of(reference: ModelReference, base: Path, cache: Path) -> Path:
+    """Return the GGUF file that a reference names, as it is.
+
+    Args:
+        base: the folder that relative paths start from.
+        cache: where an archive is unpacked; of no other use.
 
     Raises:
         ModelError: it is not there; the text names those that are.
     """
-    return _gguf_in(_place(reference, base, cache=base), reference.file or "")
+    return _gguf_in(_place(reference, base, cache), reference.file or "")
+
+
+def config_of(reference: ModelReference, base: Path, cache: Path) -> dict[str, Any]:
+    """Return the config.json of what a reference names; that of a GGUF file is made, its weights are not read.
+
+    Args:
+        base: the folder that relative paths start from.
+        cache: where an archive is unpacked.
+
+    Raises:
+        ModelError: nothing is there, or it is no model that can be read.
+    """
+    if reference.file is None:
+        return read_config(resolve(reference, base, cache))
+    from edgedistill.models.gguf_checkpoint import outline
+
+    return read_config(outline(gguf_of(reference, base, cache), cache / OUTLINE))
 
 
 def _gguf_in(folder: Path, file: str) -> Path:
@@ -88,8 +112,7 @@ def _unpacked(folder: Path, file: Path, cache: Path) -> Path:
     target = cache / GGUF / sha256_of(file)
     if not target.is_dir():
         unpack(file, target)
-    for text in _texts_in(folder):
-        shutil.copyfile(text, target / text.name)
+    copy_texts(folder, target)
     return target
 
 
@@ -120,8 +143,15 @@ def _wanted_files(folder: Path, patterns: tuple[str, ...] = (*WANTED, *STEPS)) -
     return sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
 
 
-def _texts_in(folder: Path) -> list[Path]:
+def texts_in(folder: Path) -> list[Path]:
+    """Return licence, notice and readme of a folder."""
     return _wanted_files(folder, TEXTS)
+
+
+def copy_texts(source: Path, target: Path) -> None:
+    """Copy licence, notice and readme."""
+    for text in texts_in(source):
+        shutil.copyfile(text, target / text.name)
 
 
 def _check(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from edgedistill import registry
 from edgedistill.models.anatomy import Anatomy, layers_of
 from edgedistill.recipe_sections import ModelReference
-from edgedistill.section import StudentOptions
+from edgedistill.section import StudentOptions, TeacherOptions
 
 STUDENTS = "edgedistill.models.students"
 
@@ -18,9 +18,15 @@ def own_checkpoint(options: StudentOptions) -> ModelReference | None:
     return getattr(options, "model", None)
 
 
-def starts_apart(options: StudentOptions) -> bool:
-    """Whether a decoder starts from more than its teacher: a checkpoint of its own, or what was measured."""
-    return own_checkpoint(options) is not None or options.CALIBRATED
+def starts_apart(options: StudentOptions, teacher: TeacherOptions) -> bool:
+    """Whether a decoder starts from more than its teacher: a checkpoint of its own, weights as floats, measurements."""
+    return own_checkpoint(options) is not None or options.CALIBRATED or cut_from_codes(options, teacher)
+
+
+def cut_from_codes(options: StudentOptions, teacher: TeacherOptions) -> bool:
+    """Whether a decoder needs its teacher's weights, and PyTorch cannot read them as they are."""
+    cut = own_checkpoint(options) is None or options.vocabulary is not None
+    return cut and not teacher.IN_PYTORCH
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,11 @@ def reference(benchmark: Compared[One]) -> One:
     return next(subject for subject in benchmark.subjects if subject.role == "teacher")
 
 
+def taught_in(benchmark: Compared[One]) -> str:
+    """Return where the teacher that every ratio is against runs, as a sentence says it."""
+    return "in llama.cpp" if reference(benchmark).runtime == "llama_cpp" else "in PyTorch"
+
+
 def exported_teacher(benchmark: Compared[One]) -> One | None:
     """Return the teacher in the artifact's own runtime, where it was measured."""
     return next((subject for subject in benchmark.subjects if subject.role == "teacher_exported"), None)

@@ -8,7 +8,7 @@ Source: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
 
 import ctypes
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,19 +89,31 @@ class GgufModel:
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Return the logits after each id of a row, (tokens, vocabulary) float32."""
+        return self.logits_at(ids, range(len(ids)))
+
+    def logits_at(self, ids: Sequence[int], places: Sequence[int]) -> np.ndarray:
+        """Return the logits after some ids of a row, (places, vocabulary) float32; the others cost no head.
+
+        Args:
+            ids: of the row.
+            places: of those that are asked for, ascending, each once.
+        """
         self.reset()
         check_readable(self, ids, 0)
-        said = np.empty((len(ids), self.vocabulary), dtype=np.float32)
+        said = np.empty((len(places), self.vocabulary), dtype=np.float32)
+        done = 0
         for start in range(0, len(ids), ROWS_AT_ONCE):
             some = ids[start : start + ROWS_AT_ONCE]
-            said[start : start + len(some)] = self._decode(some, wanted=len(some))
+            wanted = {place - start for place in map(int, places) if start <= place < start + len(some)}
+            said[done : done + len(wanted)] = self._decode(some, wanted)
+            done += len(wanted)
         self.reset()
         return said
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
         """Read ids after all that was read; return the logits after the last one, (vocabulary,) float32."""
         check_readable(self, ids, self._read)
-        last: np.ndarray = self._decode(ids, wanted=1)[0]
+        last: np.ndarray = self._decode(ids, {len(ids) - 1})[0]
         return last.copy()
 
     def step(self, token: int) -> np.ndarray:
@@ -147,19 +159,21 @@ class GgufModel:
         heads = lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model)
         return int(tokens * heads * sum(widths) * self._number_bytes)
 
-    def _decode(self, ids: Sequence[int], wanted: int) -> np.ndarray:
-        """Read ids; return llama.cpp's own memory of the logits after the last `wanted`, (wanted, vocabulary)."""
+    def _decode(self, ids: Sequence[int], wanted: Set[int]) -> np.ndarray:
+        """Read ids; return llama.cpp's own memory of the logits after those at `wanted`, (wanted, vocabulary)."""
         batch, count = self._batch, len(ids)
         batch.n_tokens = count
         for i, token in enumerate(ids):
             batch.token[i], batch.pos[i], batch.n_seq_id[i] = int(token), self._read + i, 1
             batch.seq_id[i][0] = 0
-            batch.logits[i] = i >= count - wanted
+            batch.logits[i] = i in wanted
         failed = self._lib.llama_decode(self._context, batch)
         if failed:
             raise ModelError(f"llama.cpp could not read {count} tokens (code {failed}); load it with a longer context")
         self._read += count
-        return np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), shape=(wanted, self.vocabulary))
+        if not wanted:
+            return np.empty((0, self.vocabulary), dtype=np.float32)
+        return np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), shape=(len(wanted), self.vocabulary))
 
     def _name_of(self, token: int) -> str:
         return "" if token < 0 else self._lib.llama_vocab_get_text(self._vocab, token).decode("utf-8")

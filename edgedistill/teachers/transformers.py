@@ -39,6 +39,9 @@ class Options(TeacherOptions):
     )
 
     SIGNALS: ClassVar[frozenset[str]] = frozenset({"labels", "logits", "embeddings"})
+    TASKS: ClassVar[frozenset[str]] = frozenset(
+        {"text_classification", "multi_label_classification", "sentence_embedding", "text_generation"}
+    )
     TOKEN_TABLE: ClassVar[bool] = True
 
 

@@ -52,7 +52,7 @@ class Measured:
 
     @cached_property
     def teacher(self) -> Positions:
-        """The teacher's own, in PyTorch."""
+        """The teacher's own."""
         return read(self.signals, self.signals.evaluation)
 
     @cached_property

@@ -31,11 +31,12 @@ from accelerate import Accelerator
 from edgedistill.corpus.read import batches, prompts_of
 from edgedistill.corpus.sources.conversations import as_text
 from edgedistill.decoder_values import AnsweredCorpus, Answers
+from edgedistill.distill.decoder.asking import loaded
 from edgedistill.errors import DataError
 from edgedistill.files import linked, sha256_of, sha256_of_text
 from edgedistill.models.load import load_tokenizer
 from edgedistill.progress import bar
-from edgedistill.runtimes._decoder import HALF_CHARACTER
+from edgedistill.runtimes._decoder import HALF_CHARACTER, LoadedDecoder
 from edgedistill.runtimes.pytorch_decoder import TorchDecoder
 from edgedistill.sampling import Sampler, Sampling
 from edgedistill.tasks.text_generation import AnswerOptions, Options
@@ -65,18 +66,24 @@ class Said:
 class Answering:
     """A teacher that answers one prompt after another."""
 
-    def __init__(self, checkpoint: Path, options: AnswerOptions, length: int) -> None:
-        """Load it.
+    def __init__(self, teacher: Teacher, options: AnswerOptions, length: int, threads: int = 1) -> None:
+        """Load it where it runs.
 
         Args:
-            checkpoint: the teacher's, with a chat template.
+            teacher: one with a chat template.
             options: of the recipe.
             length: most tokens of a row, prompt and answer together.
+            threads: of llama.cpp, where a GGUF file teaches; PyTorch has its own.
         """
         self._options, self._length = options, length
+        checkpoint = teacher.path(teacher.checkpoint)
         self._tokenizer = load_tokenizer(checkpoint)
-        self._decoder = TorchDecoder(
-            checkpoint, threads=torch.get_num_threads(), context_tokens=length, device=Accelerator().device
+        self._decoder: LoadedDecoder = (
+            TorchDecoder(
+                checkpoint, threads=torch.get_num_threads(), context_tokens=length, device=Accelerator().device
+            )
+            if teacher.gguf is None
+            else loaded(teacher, length, threads)
         )
         self._known = max(self._tokenizer.get_vocab().values()) + 1  # a model's further rows stand for no token
         self._special = frozenset(self._tokenizer.all_special_ids)
@@ -122,13 +129,16 @@ class Answering:
         return ANSWERED if fits else CUT_OFF
 
 
-def answer(options: AnswerOptions, *, task: Options, teacher: Teacher, corpus: Corpus, folder: Path) -> AnsweredCorpus:
+def answer(
+    options: AnswerOptions, *, task: Options, teacher: Teacher, corpus: Corpus, folder: Path, threads: int = 1
+) -> AnsweredCorpus:
     """Return the corpus with the answered conversations behind the rows of train; other splits are the same files.
 
     Args:
         options: how the teacher answers.
         task: max_length bounds prompt and answer together.
         corpus: with prompts.
+        threads: of llama.cpp, where a GGUF file teaches.
         folder: of this stage; what was said goes to answers.jsonl.
 
     Raises:
@@ -137,7 +147,7 @@ def answer(options: AnswerOptions, *, task: Options, teacher: Teacher, corpus: C
     total = 0 if corpus.prompts is None else corpus.prompts.rows
     done = _whole_answers(folder / FILE, corpus)
     if done < total:
-        asked = Answering(teacher.path(teacher.checkpoint), options, task.max_length)
+        asked = Answering(teacher, options, task.max_length, threads)
         with (
             (folder / FILE).open("a", encoding="utf-8") as out,
             bar("teacher answers", total, "prompts", done) as advance,

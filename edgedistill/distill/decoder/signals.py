@@ -13,21 +13,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from edgedistill.corpus.read import row_hashes_of, texts_of
 from edgedistill.decoder_values import CachedLogits, DecoderSignals, DecoderSplit, DecoderTokens, WholeVocabulary
+from edgedistill.distill.decoder.asking import Said, asked
 from edgedistill.distill.decoder.own_reading import WholeTeacher
 from edgedistill.errors import DataError
 from edgedistill.files import sha256_of
-from edgedistill.models.decoder import load_decoder
 from edgedistill.models.load import load_tokenizer
 from edgedistill.progress import bar
 from edgedistill.tasks.text_generation import Options
 from edgedistill.training.decoder_rows import DecoderRows, drawn_rows, rows_of_texts, write_rows
 from edgedistill.training.folding import Folding, read_folding
 from edgedistill.training.known_logits import drawn
-from edgedistill.training.language import logits_of_row, recorded
+from edgedistill.training.language import recorded
 from edgedistill.values import Corpus, Teacher
 
 LEARNED_FROM = ("train", "validation")
@@ -36,26 +35,19 @@ PARTS = ("token_ids", "offsets", "counts", "texts")
 
 
 @dataclass(frozen=True)
-class Asked:
+class _Kept:
     """The teacher, and what is kept of its answers."""
 
-    model: Any
+    said: Said
     options: Options
     vocabulary: int
     folding: Folding | None
-    device: torch.device
 
-    @torch.no_grad()
     def about(self, rows: DecoderRows, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return entries, tokens and weights of all positions of some rows, and the mass that went over."""
         seed = int(np.random.SeedSequence([self.options.cache.seed, int(batch[0])]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
-        padded, mask = rows.tokens.padded(batch)
-        if self.folding is not None:
-            padded = self.folding.kept[padded]
-        places, befores, _ = rows.targets(batch)
-        ids, read = (torch.from_numpy(array).to(self.device) for array in (padded, mask))
-        said = self.model(ids, read, kept=torch.from_numpy(rows.kept(batch)))[places, befores].float().cpu()
+        said = self.said(rows, batch, self.folding)
         moved = np.zeros(len(said))
         if self.folding is not None:
             moved = self.folding.moved(said.numpy())
@@ -64,37 +56,37 @@ class Asked:
 
 
 def record(
-    teacher: Teacher, corpus: Corpus, options: Options, tokens: DecoderTokens | None, folder: Path
+    teacher: Teacher, corpus: Corpus, options: Options, tokens: DecoderTokens | None, folder: Path, threads: int = 1
 ) -> DecoderSignals:
     """Run the teacher over every split of the corpus; keep ids, what counts, and what it thinks of each position.
 
     Args:
         tokens: those that the student keeps; None where that is all of the teacher's. The teacher then reads rows of
             kept tokens, and what it thinks of the others goes to their first pieces (`training/folding.py`).
+        threads: of llama.cpp, where the teacher runs there.
 
     Raises:
         DataError: no row of a split fits the recipe's limits.
+        ModelError: llama.cpp reads a text as other ids than the teacher's tokenizer.
     """
     checkpoint = teacher.path(teacher.checkpoint)
     read_with = checkpoint if tokens is None else tokens.path(tokens.checkpoint)
     tokenizer = load_tokenizer(read_with)
     folding = None if tokens is None else read_folding(tokens.path(tokens.kept), tokens.path(tokens.first))
-    accelerator = Accelerator()
-    model = load_decoder(checkpoint).to(accelerator.device)
     progress = folder / "progress"
     progress.mkdir(exist_ok=True)
     vocabulary = max(tokenizer.get_vocab().values()) + 1
     started = time.monotonic()
     read = {name: _rows(tokenizer, corpus, name, options, folder) for name in corpus.splits}
-    asked = Asked(model, options, vocabulary, folding, accelerator.device)
-    logits = {name: _cached(asked, read[name], folder, name) for name in LEARNED_FROM if name in read}
+    told_by = asked(teacher, corpus, options, threads)
+    kept = _Kept(told_by.positions, options, vocabulary, folding)
+    logits = {name: _cached(kept, read[name], folder, name) for name in LEARNED_FROM if name in read}
     held_out = {name: read[name] for name in corpus.evaluation_splits}
-    answer = logits_of_row(model, accelerator.device)
-    told = answer if folding is None else folding.answer(answer)
+    told = told_by.row if folding is None else folding.answer(told_by.row)
     evaluation, reference = recorded(told, held_out, folder, "teacher", vocabulary)
     whole = None
     if tokens is not None and folding is not None:
-        as_it_is = WholeTeacher(answer, load_tokenizer(checkpoint), tokenizer, folding, options)
+        as_it_is = WholeTeacher(told_by.row, load_tokenizer(checkpoint), tokenizer, folding, options)
         said = {name: np.load(folder / file)["log_prob"] for name, file in evaluation.positions.items()}
         readings = {
             name: as_it_is.readings(texts_of(corpus, name), rows, said[name]) for name, rows in held_out.items()
@@ -115,6 +107,7 @@ def record(
         teacher_weights_sha256=teacher.weights_sha256,
         seconds=time.monotonic() - started,
         whole=whole,
+        read_alike=told_by.read_alike,
     )
 
 
@@ -134,7 +127,7 @@ def _rows(tokenizer: Any, corpus: Corpus, name: str, options: Options, folder: P
     return read
 
 
-def _cached(asked: Asked, rows: DecoderRows, folder: Path, name: str) -> CachedLogits:
+def _cached(kept: _Kept, rows: DecoderRows, folder: Path, name: str) -> CachedLogits:
     """Keep a little of what the teacher thinks at each position, rows in their order, some rows at once."""
     chunks = folder / "progress" / name
     chunks.mkdir(exist_ok=True)
@@ -146,7 +139,7 @@ def _cached(asked: Asked, rows: DecoderRows, folder: Path, name: str) -> CachedL
             if not file.exists():
                 draft = file.with_suffix(".draft")
                 with draft.open("wb") as out:
-                    entries, tokens, weights, moved = asked.about(rows, batch)
+                    entries, tokens, weights, moved = kept.about(rows, batch)
                     np.savez(out, entries=entries, tokens=tokens, weights=weights, moved=moved)
                 draft.replace(file)
             advance(len(batch))
@@ -159,7 +152,7 @@ def _cached(asked: Asked, rows: DecoderRows, folder: Path, name: str) -> CachedL
     size = sum((folder / file).stat().st_size for file in files.values())
     moved_mass = float(np.concatenate([part["moved"] for part in found]).mean())
     return CachedLogits(
-        way=asked.options.cache.way, bytes_per_position=size / max(len(entries), 1), moved_mass=moved_mass, **files
+        way=kept.options.cache.way, bytes_per_position=size / max(len(entries), 1), moved_mass=moved_mass, **files
     )
 
 

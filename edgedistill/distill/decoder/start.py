@@ -1,7 +1,8 @@
 """What a student starts from beside its teacher: a checkpoint of its own, or the importance of the teacher's parts.
 
 A checkpoint of its own is proven to read as the teacher does; importance is measured on the calibration split. It is
-settled once, for the student, its controls and all seeds. Whatever the student's sizes, the same is measured.
+settled once, for the student, its controls and all seeds. Whatever the student's sizes, the same is measured. Where the
+teacher is a GGUF file, and the student is to be cut out of it, its weights are written as floats here.
 """
 
 import json
@@ -14,7 +15,8 @@ from typing import Any
 from accelerate import Accelerator
 
 from edgedistill.corpus.read import texts_of
-from edgedistill.decoder_values import DecoderStart, DecoderTokens
+from edgedistill.decoder_values import DecoderStart, DecoderTokens, Unpacked
+from edgedistill.distill.decoder.unpacked import calibration_rows, weights_of, written
 from edgedistill.errors import ModelError
 from edgedistill.files import sha256_of_tree
 from edgedistill.models.activation_importance import measure
@@ -26,42 +28,46 @@ from edgedistill.models.student import own_checkpoint
 from edgedistill.models.students.pruned import IMPORTANCE
 from edgedistill.section import StudentOptions
 from edgedistill.student_values import OwnStart
-from edgedistill.training.decoder_rows import rows_of_texts, write_rows
 from edgedistill.values import Corpus, Teacher
 
 COMPARED = 1000  # texts of each split
-PARTS = ("token_ids", "offsets", "counts", "texts")
 ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def begin(
-    options: StudentOptions, *, task: Any, teacher: Teacher, corpus: Corpus, base: Path, folder: Path
-) -> DecoderStart:
+    options: StudentOptions, *, task: Any, teacher: Teacher, unpacks: bool = False, corpus: Corpus, base: Path,
+    folder: Path,
+) -> DecoderStart:  # fmt: skip
     """Return what the student starts from.
 
     Args:
         task: its options.
+        unpacks: the student needs the teacher's weights as floats, and they are none.
         base: the folder that relative paths start from.
-        folder: of this stage; a checkpoint of the student's own goes to `own/`, importance to `importance/`.
+        folder: of this stage; a checkpoint of the student's own goes to `own/`, importance to `importance/`, the
+            weights of a GGUF file to `unpacked/`.
 
     Raises:
-        ModelError: the student's own checkpoint cannot be used, or reads texts as other tokens than the teacher.
+        ModelError: the student's own checkpoint cannot be used, or reads texts as other tokens than the teacher; or a
+            GGUF file says something else in llama.cpp than its weights do in PyTorch.
         DataError: the calibration split has no rows to measure importance on.
     """
     progress, started = folder / "progress", time.monotonic()
     progress.mkdir(exist_ok=True)
     own, compared, tokens = None, 0, 0
     importance: dict[str, str] = {}
+    unpacked = written(teacher, task, corpus, folder) if unpacks else None
     if own_checkpoint(options) is not None:
         own, compared = _own(options, task, teacher, corpus, base, folder)
     elif options.CALIBRATED:
-        importance, tokens = _measured(options, task, teacher, corpus, folder)
+        importance, tokens = _measured(options, task, teacher, corpus, folder, unpacked)
     return DecoderStart(
         start=own,
         compared_texts=compared,
         importance=importance,
         calibration_tokens=tokens,
         seconds=time.monotonic() - started,
+        unpacked=unpacked,
     )
 
 
@@ -84,22 +90,21 @@ def beginning(
     if start.start is not None:
         own = start.path(start.start.checkpoint) if tokens is None else tokens.path(start.start.checkpoint)
         return own, progress
-    return source.path(checkpoint), start.path(start.importance[str(checkpoint)])
+    measured = start.path(start.importance[str(checkpoint)]) if start.importance else progress
+    return source.path(checkpoint) if tokens is not None else weights_of(teacher, start, checkpoint), measured
 
 
 def _measured(
-    options: Any, task: Any, teacher: Teacher, corpus: Corpus, folder: Path
+    options: Any, task: Any, teacher: Teacher, corpus: Corpus, folder: Path, unpacked: Unpacked | None
 ) -> tuple[dict[str, str], int]:  # fmt: skip
     """Measure the teacher's parts; where it was fitted, those of what it was before too: the control starts there."""
-    tokenizer = load_tokenizer(teacher.path(teacher.checkpoint))
-    files = {part: folder / "progress" / f"{part}.npy" for part in PARTS}
-    texts = rows_of_texts(tokenizer, texts_of(corpus, "calibration"), task.max_length, conversations=task.conversations)
-    rows = write_rows(texts, files, tokenizer.pad_token_id, options.calibration_tokens).tokens
+    rows = calibration_rows(task, teacher, corpus, folder, options.calibration_tokens).tokens
     device, found = Accelerator().device, {}
     for checkpoint in filter(None, (teacher.checkpoint, teacher.base)):
         place = folder / "importance" / str(checkpoint)
         place.mkdir(parents=True, exist_ok=True)
-        decoder = load_decoder(teacher.path(checkpoint)).to(device)
+        weights = teacher.path(checkpoint) if unpacked is None else folder / unpacked.checkpoint
+        decoder = load_decoder(weights).to(device)
         measure(decoder, rows).save(place / IMPORTANCE)
         found[str(checkpoint)] = f"importance/{checkpoint}"
     return found, len(rows.ids)

@@ -18,6 +18,7 @@ import numpy as np
 
 from edgedistill.corpus.read import texts_of
 from edgedistill.decoder_values import DecoderStart, DecoderTokens, DecoderTokenSplit
+from edgedistill.distill.decoder.unpacked import weights_of
 from edgedistill.errors import StageError
 from edgedistill.files import sha256_of
 from edgedistill.models.config_json import read_config
@@ -50,7 +51,8 @@ def trim(
     Args:
         options: which tokens are kept.
         task: its options.
-        start: where the student has a checkpoint of its own, which reads as the teacher does, that is cut down too.
+        start: where the student has a checkpoint of its own, which reads as the teacher does, that is cut down too;
+            where the teacher is a GGUF file, its weights as floats.
 
     Raises:
         ModelError: the vocabulary cannot be trimmed so.
@@ -71,7 +73,7 @@ def trim(
     }
     np.save(folder / "kept.npy", kept)
     np.save(folder / "first.npy", first_pieces(written, written_of(own), kept))
-    made = trimmed_decoder(checkpoint, kept, own, folder / teacher.checkpoint)
+    made = trimmed_decoder(weights_of(teacher, start, teacher.checkpoint), kept, own, folder / teacher.checkpoint)
     base = teacher.base and trimmed_decoder(teacher.path(teacher.base), kept, own, folder / teacher.base)
     if start is not None and start.start is not None:
         trimmed_decoder(start.path(start.start.checkpoint), kept, own, folder / start.start.checkpoint)

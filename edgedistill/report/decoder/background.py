@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from edgedistill.decoder_values import AnsweredCorpus, Answers, DecoderStart, gold_rows
 from edgedistill.report.background import NOISE, chain, noise_cells, trained
 from edgedistill.report.decoder.evidence import DecoderEvidence
-from edgedistill.report.evidence import name_of, split_title
+from edgedistill.report.evidence import name_of, reference, split_title
 from edgedistill.report.page import Cell, Row, Table, missing, row
-from edgedistill.report.units import count, duration, percent, rounded_count, significant, size, tiny
+from edgedistill.report.units import count, duration, nats, percent, rounded_count, significant, size, tiny
 from edgedistill.values import Split
 
 _WAYS = {
@@ -103,7 +103,7 @@ def models(evidence: DecoderEvidence) -> Table:
         row("Kind", teacher.kind.replace("_", " "), student.kind.replace("_", " ")),
         *([row("Begun with", "its own weights", _begun(evidence.start))] if evidence.start is not None else []),
         row("Parameters", rounded_count(teacher.parameters), rounded_count(student.parameters)),
-        row("Weights, as trained", size(teacher.weights_bytes), size(student.weights_bytes)),
+        row("Weights, as trained", _weights(evidence), size(student.weights_bytes)),
         row("Training", fitted, trained(student.training)),
         row("Reads the texts", f"once: {count(read)} tokens in {duration(signals.seconds)}", "as cached token ids"),
         row("Vocabulary", f"{count(whole)} tokens", own),
@@ -112,11 +112,32 @@ def models(evidence: DecoderEvidence) -> Table:
     return Table("Teacher and student", ("", "Teacher", "Student"), rows)
 
 
+def _weights(evidence: DecoderEvidence) -> Cell:
+    """Return how large the teacher's weights are, and where a file was run as it is, in which types."""
+    teacher = evidence.teacher
+    if teacher.gguf is None:
+        return Cell(size(teacher.weights_bytes))
+    bits = significant(8 * teacher.weights_bytes / teacher.parameters)
+    return Cell(size(teacher.weights_bytes), f"{reference(evidence.benchmark).scheme}, {bits} bits a weight, untouched")
+
+
 def _begun(start: DecoderStart) -> str:
     """Say what was settled before the student learned."""
+    told = []
+    if start.unpacked is not None:
+        told.append(
+            f"the teacher's weights as floats, {nats(start.unpacked.kl)} nats from the file in llama.cpp at "
+            f"{count(start.unpacked.positions)} positions"
+        )
     if start.start is not None:
-        return f"weights under {start.start.licence}; {count(start.compared_texts)} texts read as the teacher's ids"
-    return f"importance on {count(start.calibration_tokens)} tokens of calibration, in {duration(start.seconds)}"
+        told.append(
+            f"weights under {start.start.licence}; {count(start.compared_texts)} texts read as the teacher's ids"
+        )
+    if start.calibration_tokens:
+        told.append(
+            f"importance on {count(start.calibration_tokens)} tokens of calibration, in {duration(start.seconds)}"
+        )
+    return "; ".join(told)
 
 
 def parity(evidence: DecoderEvidence) -> Table:
@@ -130,7 +151,8 @@ def parity(evidence: DecoderEvidence) -> Table:
 
 def _parity_rows(evidence: DecoderEvidence) -> Iterator[Row]:
     files = [(name, file) for name, _, file in evidence.variants()]
-    files += [(f"teacher.{name} (not shipped)", artifact.teacher) for name, artifact in evidence.artifacts.items()]
+    apart = {f"teacher.{name} (not shipped)": artifact.teacher for name, artifact in evidence.artifacts.items()}
+    files += [(name, file) for name, file in apart.items() if file is not None]
     for name, file in files:
         proof = file.parity
         conversations = (

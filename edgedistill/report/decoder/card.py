@@ -61,7 +61,11 @@ def model_card(
         name=plain(recipe.name),
         version=recipe.version,
         licence=plain(recipe.licence),
-        teacher={"source": plain(teacher.source), "licence": plain(teacher.licence)},
+        teacher={
+            "source": plain(teacher.source),
+            "licence": plain(teacher.licence),
+            "ran": "" if teacher.gguf is None else ", run as that very file in llama.cpp",
+        },
         student={
             "kind": plain(student.kind),
             "parameters": rounded_count(student.parameters),

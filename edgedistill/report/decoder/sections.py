@@ -8,7 +8,7 @@ from edgedistill.report import background as shared
 from edgedistill.report import charts as shared_charts
 from edgedistill.report.decoder import background, charts, exact, loading, quantization, tables, vocabulary
 from edgedistill.report.decoder.evidence import METRIC, DecoderEvidence, fallen_back
-from edgedistill.report.evidence import candidates, find, name_of, reasons, split_title
+from edgedistill.report.evidence import candidates, find, name_of, reasons, reference, split_title
 from edgedistill.report.page import Chart, Code, Section, Table
 from edgedistill.report.tables import budget, emulated
 from edgedistill.report.units import count, duration, listed, size
@@ -82,8 +82,22 @@ def _sets(evidence: DecoderEvidence, recommended: str | None) -> Section:
         "Measured through each file's own runtime, on text that nothing was trained or chosen on; intervals are over "
         f"rows, which are drawn whole. Kept is the file's {evidence.metric} over the teacher's on the same rows. KL is "
         "the mean divergence of the file's distribution over the whole vocabulary, in nats a token."
+        f"{_of_codes(evidence)}"
     )
     return Section("sets", "Every held-out set", lead, (), tuple(shown), (benchmark.folder.name,))
+
+
+def _of_codes(evidence: DecoderEvidence) -> str:
+    """Say what the teacher's numbers are of, where that is a file and not its floats; empty for a checkpoint."""
+    alike = evidence.signals.read_alike
+    if evidence.teacher.gguf is None or alike is None:
+        return ""
+    return (
+        f" The teacher taught as the GGUF file that it is ({reference(evidence.benchmark).scheme}), in llama.cpp: its "
+        "numbers are those of the quantized file, with activations that llama.cpp rounds to 8 bits where it multiplies "
+        "them with codes, and not those of the model that the file was made of. llama.cpp reads "
+        f"{count(alike.corpus_texts + alike.odd_texts)} texts as the very ids that the tokenizer makes of them."
+    )
 
 
 def _artifacts(evidence: DecoderEvidence, recommended: str | None) -> list[DecoderSubject]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from edgedistill.decoder_results import DecoderBenchmark, DecoderSubject
 from edgedistill.decoder_values import DecoderEvaluation, DecoderQuality
 from edgedistill.report.decoder.evidence import DecoderEvidence, fallen_back, gains
-from edgedistill.report.evidence import find, name_of, reference, way_to
+from edgedistill.report.evidence import find, name_of, reference, taught_in, way_to
 from edgedistill.report.sentence import (
     Summary,
     Unit,
@@ -130,7 +130,7 @@ def _speed(benchmark: DecoderBenchmark, subject: DecoderSubject) -> str:
     alike = {name: "" for name in ("decode", "prefill")}
     if exported is not None:
         alike = {name: f", {ranged(getattr(exported, name))} than in {format_title(subject)}" for name in alike}
-    than = "than the teacher in PyTorch"
+    than = f"than the teacher {taught_in(benchmark)}"
     return (
         f"Decoding after {count(decode.depth)} tokens: {per_second(decode.tokens_per_s)}, "
         f"{ranged(subject.speedup.decode)} {than}{alike['decode']}. "
@@ -206,6 +206,9 @@ def _trust(evidence: DecoderEvidence, subject: DecoderSubject | None) -> str:
     told = [believed(evidence.benchmark)]
     if subject is not None and evidence.benchmark.validity.valid:  # otherwise the reasons say what is wrong with them
         told.append(f"{_threads(subject)}.")
+    if evidence.teacher.gguf is not None:
+        scheme = reference(evidence.benchmark).scheme
+        told.append(f"The teacher's numbers are of its {scheme} file in llama.cpp, which rounds activations to 8 bits.")
     return f"{' '.join(told)} Intervals cover the choice of rows; {_over_seeds(evidence)}."
 
 

@@ -7,7 +7,7 @@ from edgedistill.decoder_values import DecoderEvaluation, DecoderQuality
 from edgedistill.report.decoder import exact
 from edgedistill.report.decoder.evidence import METRIC, DecoderEvidence
 from edgedistill.report.decoder.sentence import smaller
-from edgedistill.report.evidence import control_name, find, name_of, reference, split_title, stored_title
+from edgedistill.report.evidence import control_name, find, name_of, reference, split_title, stored_title, taught_in
 from edgedistill.report.page import Cell, Row, Table, missing, row
 from edgedistill.report.tables import emulated, memory_tone, metric_cell, percentile, speed_cell, timing_tone
 from edgedistill.report.units import (
@@ -32,7 +32,7 @@ _STAGES = {"distill": "Distillation", "export": "Export", "quantize": "Quantizat
 
 
 def results(evidence: DecoderEvidence, recommended: str | None) -> Table:
-    """What each model weighs and how fast it is, with ratios to the teacher in PyTorch."""
+    """What each model weighs and how fast it is, with ratios to the teacher where it taught."""
     benchmark = evidence.benchmark
     label, teacher = emulated(benchmark), reference(benchmark)
     columns = (
@@ -42,7 +42,7 @@ def results(evidence: DecoderEvidence, recommended: str | None) -> Table:
     rows = tuple(_result(evidence, subject, subject.name == recommended) for subject in benchmark.subjects)
     caption = (
         f"Decode is {teacher.decode.name}, prefill {teacher.prefill.name}, in llama-bench's words; ratios are to the "
-        "teacher in PyTorch, the smallest and the largest round with them"
+        f"teacher {taught_in(benchmark)}, the smallest and the largest round with them"
     )
     return Table(caption, columns, rows)
 
@@ -79,7 +79,8 @@ def _smaller(benchmark: DecoderBenchmark, subject: DecoderSubject) -> str:
 def _bits(evidence: DecoderEvidence, subject: DecoderSubject) -> Cell:
     teacher = evidence.teacher
     stored = {name: file.bits_per_weight for name, _, file in evidence.variants()}
-    stored |= {f"teacher.{name}": one.teacher.bits_per_weight for name, one in evidence.artifacts.items()}
+    apart = {f"teacher.{name}": one.teacher for name, one in evidence.artifacts.items()}
+    stored |= {name: file.bits_per_weight for name, file in apart.items() if file is not None}
     stored["teacher"] = 8 * teacher.weights_bytes / teacher.parameters
     bits = stored.get(subject.name)
     return missing("the file is none of an artifact's") if bits is None else Cell(significant(bits))
@@ -132,7 +133,7 @@ def against_others(benchmark: DecoderBenchmark) -> Table:
     rows = tuple(
         row(
             name_of(subject),
-            *_both(benchmark, subject.speedup_exported, "not measured against the teacher in the same format"),
+            *_both(benchmark, subject.speedup_exported, _not_exported(benchmark)),
             *_both(benchmark, subject.speedup_float, "it is the float student, or there is none in its format"),
             _threads(subject),
         )
@@ -140,6 +141,12 @@ def against_others(benchmark: DecoderBenchmark) -> Table:
         if subject.role == "artifact"
     )
     return Table("Against the teacher's and the float student's own files", columns, rows)
+
+
+def _not_exported(benchmark: DecoderBenchmark) -> str:
+    if taught_in(benchmark) == "in llama.cpp":
+        return "the teacher is a GGUF file itself, and laid out as nothing else: the ratios to it stand above"
+    return "not measured against the teacher in the same format"
 
 
 def _both(benchmark: DecoderBenchmark, speed: DecoderSpeedup | None, why: str) -> tuple[Cell, Cell]:
