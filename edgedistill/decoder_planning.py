@@ -50,7 +50,10 @@ def guesses(
         ),
         "signals": (SMALL_S + seconds(teacher, train + judged), round(cached * train + 2 * vocabulary * judged)),
         "student": (SMALL_S + learning, made.weights_bytes + 2 * vocabulary * judged),
-        "controls": (SMALL_S + seeds * learning + (seeds - 1) * learning, round(24 * judged)),
+        "controls": (
+            SMALL_S + seconds(made, judged) + (seeds - 1) * learning + recipe.distill.controls * seeds * learning,
+            round(24 * judged),
+        ),
         "benchmark": (
             BENCHMARK_S + seconds(teacher, judged) + (1 + len(recipe.quantize)) * seconds(made, judged), 24 * judged
         ),

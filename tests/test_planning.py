@@ -9,6 +9,7 @@ import pytest
 from finished_build import Finished
 from tiny_artifact import write_checkpoint
 from tiny_build import HEADED_RECIPE, RECIPE, write_headed_recipe, write_recipe
+from tiny_decoders import documents, write_decoder
 
 from edgedistill import pipeline, planning
 from edgedistill.errors import ModelError
@@ -24,6 +25,19 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def planned(file: Path, out: Path) -> dict[str, planning.PlannedStage]:
     return {stage.stage: stage for stage in pipeline.plan(load(file), file.parent, out)}
+
+
+DECODER_RECIPE = """\
+name: tiny
+licence: MIT
+task: {kind: text_generation, max_length: 48}
+teacher: {kind: transformers, licence: MIT, model: {path: teacher}, fit: {method: full, epochs: 8}}
+data: {train: {source: jsonl, file: train.jsonl, label: null}}
+student: {kind: layers, layers: 1}
+distill: {epochs: 9}
+quantize: [{method: onnx_int8}]
+export: [{format: onnx_genai}]
+"""
 
 
 def test_a_first_plan_guesses_every_stage_and_writes_nothing(recipe: Path, tmp_path: Path) -> None:
@@ -170,3 +184,30 @@ def test_a_students_own_checkpoint_is_counted(tmp_path: Path) -> None:
     teacher, student = pipeline.anatomy(load(file), tmp_path)
     assert student.parameters == counted(tmp_path / "headed") - 128 * 64 + 8 * (128 + 64)
     assert student.layers == teacher.layers == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cheaper"),
+    [
+        ("epochs: 9", "epochs: 9, controls: false", {"controls"}),
+        ("epochs: 9", "epochs: 3", {"student", "controls"}),
+        ("epochs: 8}", "epochs: 2}", {"teacher"}),
+        ("max_length: 48", "max_length: 48, train_tokens: 500", {"teacher", "signals", "student", "controls"}),
+    ],
+)
+def test_less_work_of_a_language_model_is_guessed_to_be_less(
+    tmp_path: Path, old: str, new: str, cheaper: set[str]
+) -> None:
+    write_decoder(tmp_path / "teacher")
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in documents(60))
+    (tmp_path / "train.jsonl").write_text(lines, encoding="utf-8")
+
+    def seconds(text: str) -> dict[str, float]:
+        file = tmp_path / "recipe.yaml"
+        file.write_text(text, encoding="utf-8")
+        read: Recipe = load(file)
+        guessed = planning.guesses(read, tmp_path, pipeline.anatomy(read, tmp_path))
+        return {name: guess for name, (guess, _) in guessed.items()}
+
+    before, after = seconds(DECODER_RECIPE), seconds(DECODER_RECIPE.replace(old, new))
+    assert {name for name in before if after[name] < before[name]} == cheaper

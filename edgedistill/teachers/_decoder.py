@@ -3,7 +3,6 @@
 Fitting is supervised fine-tuning on gold: every token that counts, with its cross-entropy.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def prepare(options: Any, task: Any, corpus: Corpus, base: Path, folder: Path) -
     from edgedistill.files import sha256_of_tree
     from edgedistill.models.decoder import load_decoder
     from edgedistill.models.load import load_tokenizer
-    from edgedistill.models.resolve import copy_checkpoint, describe, resolve
+    from edgedistill.models.resolve import copy_checkpoint, copy_texts, describe, resolve
 
     progress = folder / "progress"
     progress.mkdir(exist_ok=True)
@@ -41,8 +40,7 @@ def prepare(options: Any, task: Any, corpus: Corpus, base: Path, folder: Path) -
     checkpoint = folder / "checkpoint"
     model.save(checkpoint)
     tokenizer.save_pretrained(checkpoint)
-    for text in [*source.glob("LICEN[SC]E*"), *source.glob("NOTICE*")]:
-        shutil.copyfile(text, checkpoint / text.name)
+    copy_texts(source, checkpoint)
     weights = sorted(checkpoint.rglob("*.safetensors"))
     return Teacher(
         kind=options.kind,

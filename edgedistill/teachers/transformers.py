@@ -3,7 +3,6 @@
 Fitting is a step of its own, cached and reported, because the teacher's own quality bounds the student's.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -89,7 +88,7 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
 
     from edgedistill.files import sha256_of_tree
     from edgedistill.models.load import load_encoder_with_new_head, load_tokenizer
-    from edgedistill.models.resolve import copy_checkpoint, describe, resolve
+    from edgedistill.models.resolve import copy_checkpoint, copy_texts, describe, resolve
 
     progress = folder / "progress"
     progress.mkdir(exist_ok=True)
@@ -114,8 +113,7 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
     checkpoint = folder / "checkpoint"
     model.save(checkpoint)
     tokenizer.save_pretrained(checkpoint)
-    for text in [*source.glob("LICEN[SC]E*"), *source.glob("NOTICE*")]:
-        shutil.copyfile(text, checkpoint / text.name)
+    copy_texts(source, checkpoint)
     weights = sorted(checkpoint.rglob("*.safetensors"))
     return Teacher(
         kind=options.kind,

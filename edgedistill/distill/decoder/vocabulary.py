@@ -6,7 +6,6 @@ tokens as before, and all others as other tokens of the same text: both are chec
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +30,7 @@ from edgedistill.models.decoder_vocabulary import (
     written_of,
 )
 from edgedistill.models.load import load_tokenizer
+from edgedistill.models.resolve import copy_texts
 from edgedistill.models.tokenizer_json import token_ids, write_trimmed
 from edgedistill.models.vocabulary import chosen
 from edgedistill.progress import bar
@@ -77,8 +77,7 @@ def trim(
     base = teacher.base and trimmed_decoder(teacher.path(teacher.base), kept, own, folder / teacher.base)
     if start is not None and start.start is not None:
         trimmed_decoder(start.path(start.start.checkpoint), kept, own, folder / start.start.checkpoint)
-    for text in [*checkpoint.glob("LICEN[SC]E*"), *checkpoint.glob("NOTICE*")]:
-        shutil.copyfile(text, made / text.name)
+    copy_texts(checkpoint, made)
     return DecoderTokens(
         checkpoint=teacher.checkpoint,
         base=None if base is None else teacher.base,
