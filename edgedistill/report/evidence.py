@@ -62,6 +62,8 @@ class Compared(Protocol[Measured]):
 
 AnyBenchmark = Compared[AnySubject]
 
+_FORMATS = {"gguf": "GGUF", "onnx_genai": "ONNX"}
+_RUNTIMES = {"pytorch_decoder": "PyTorch", "llama_cpp": "llama.cpp", "onnxruntime_genai": "onnxruntime-genai"}
 _CONTROLS = {
     "no_teacher": "the same student trained without the teacher",
     "tfidf_linear": "TF-IDF with a linear model",
@@ -147,9 +149,19 @@ def stored_title(method: str) -> str:
 def scheme_title(subject: AnySubject) -> str:
     """Return what an artifact's numbers are: ggml's own words for a language model."""
     scheme = subject.name.partition(".")[2]
-    if isinstance(subject, DecoderSubject) and scheme != "float32":
-        return stored_title(scheme)
+    if isinstance(subject, DecoderSubject):
+        return stored_title(scheme) if scheme != "float32" else f"{format_title(subject)} float32"
     return scheme.replace("_", " ")
+
+
+def format_title(subject: DecoderSubject) -> str:
+    """Return a format of language models as a sentence calls it."""
+    return _FORMATS.get(name := subject.name.partition(".")[0], name)
+
+
+def runtime_title(subject: DecoderSubject) -> str:
+    """Return what runs a language model, as it calls itself."""
+    return _RUNTIMES.get(subject.runtime, subject.runtime)
 
 
 def control_name(comparison: Comparison) -> str:

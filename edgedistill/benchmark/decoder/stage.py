@@ -144,8 +144,9 @@ def _teacher(teacher: Teacher) -> Candidate:
 
 def _candidate(artifact: DecoderArtifact, file: DecoderFile, name: str, root: Path, shared_bytes: int) -> Candidate:
     exported = name.startswith("teacher.")
+    words = f"{artifact.format.removesuffix('_genai')} {file.name.removeprefix('onnx_')}"
     return Candidate(
-        name=name, title=f"{'teacher' if exported else 'student'}, {artifact.format} {file.name}",
+        name=name, title=f"{'teacher' if exported else 'student'}, {words}",
         role="teacher_exported" if exported else "artifact", runtime=artifact.runtime, root=root, file=str(file.file),
         scheme=file.name, sha256=file.sha256, model_bytes=file.size_bytes,
         shipped_bytes=file.size_bytes + file.beside_bytes + shared_bytes,

@@ -25,18 +25,11 @@ def cells(quality: DecoderQuality | None, benchmark: DecoderBenchmark) -> list[C
     return [missing("not measured on this set") if exact is None else metric_cell(exact)]
 
 
-def after(benchmark: DecoderBenchmark, step: Step) -> str:
-    """Return what a step leads to, with its format where there are several."""
-    formats = {one.artifact for one in benchmark.waterfall if one.artifact is not None}
-    title = title_of(benchmark, step.after)
-    return f"{title}, {step.artifact}" if step.artifact is not None and len(formats) > 1 else title
-
-
 def waterfall(benchmark: DecoderBenchmark, recommended: str | None) -> Table:
     """What each stage did to the answers of each split; paired differences in percentage points."""
     subject, teacher = find(benchmark, recommended), reference(benchmark)
     steps = benchmark.exact_waterfall
-    names = (after(benchmark, step) for step in steps)
+    names = (title_of(benchmark, step.after) for step in steps)
     rows = [
         row(
             split_title(split), *cells(teacher.quality.get(split), benchmark), *_changes(steps, split),

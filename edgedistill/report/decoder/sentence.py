@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from edgedistill.decoder_results import DecoderBenchmark, DecoderSubject
 from edgedistill.decoder_values import DecoderEvaluation, DecoderQuality
 from edgedistill.report.decoder.evidence import DecoderEvidence, fallen_back, gains
-from edgedistill.report.evidence import find, name_of, reference, taught_in, way_to
+from edgedistill.report.evidence import find, format_title, name_of, reference, taught_in, way_to
 from edgedistill.report.sentence import (
     Summary,
     Unit,
@@ -69,12 +69,6 @@ def smaller(benchmark: DecoderBenchmark, subject: DecoderSubject, words: str = "
     if exported is None:
         return ""
     return f"{compared(exported.model_bytes / subject.model_bytes, 'smaller', 'larger')}{words} {format_title(subject)}"
-
-
-def format_title(subject: DecoderSubject) -> str:
-    """Return a format as a sentence calls it."""
-    name = subject.name.partition(".")[0]
-    return {"gguf": "GGUF", "onnx_genai": "ONNX"}.get(name, name)
 
 
 def _headline(benchmark: DecoderBenchmark, subject: DecoderSubject) -> str:

@@ -7,9 +7,18 @@ from edgedistill.decoder_values import DecoderEvaluation, DecoderQuality
 from edgedistill.report.decoder import exact
 from edgedistill.report.decoder.evidence import METRIC, DecoderEvidence
 from edgedistill.report.decoder.sentence import smaller
-from edgedistill.report.evidence import control_name, find, name_of, reference, split_title, stored_title, taught_in
+from edgedistill.report.evidence import (
+    control_name,
+    find,
+    name_of,
+    reference,
+    runtime_title,
+    split_title,
+    stored_title,
+    taught_in,
+)
 from edgedistill.report.page import Cell, Row, Table, missing, row
-from edgedistill.report.tables import emulated, memory_tone, metric_cell, percentile, speed_cell, timing_tone
+from edgedistill.report.tables import emulated, memory_tone, metric_cell, percentile, speed_cell, timing_tone, title_of
 from edgedistill.report.units import (
     NATS,
     better,
@@ -186,7 +195,7 @@ def _on_the_way(evidence: DecoderEvidence) -> Iterator[tuple[str, DecoderQuality
         for method, quality in benchmark.simulated_quality.items()
     ]
     models += [
-        (f"{name_of(subject)}, {subject.runtime}", subject.quality)
+        (f"{name_of(subject)}, {runtime_title(subject)}", subject.quality)
         for subject in benchmark.subjects
         if subject.role == "artifact"
     ]
@@ -242,13 +251,13 @@ def sets(benchmark: DecoderBenchmark, subject: DecoderSubject, *, folded: bool) 
         quality = subject.quality[split]
         cells = [*exact.cells(quality, benchmark), *quality_cells(quality), Cell(count(quality.perplexity.n))]
         rows.append(row(split_title(split), *cells, emphasised=split == "test"))
-    return Table(f"{name_of(subject)}, through {subject.runtime}", columns, tuple(rows), folded=folded)
+    return Table(f"{name_of(subject)}, through {runtime_title(subject)}", columns, tuple(rows), folded=folded)
 
 
 def waterfall(benchmark: DecoderBenchmark, recommended: str | None) -> Table:
     """What each stage did to each split; paired differences of the mean loss."""
     steps, subject, teacher = benchmark.waterfall, find(benchmark, recommended), reference(benchmark)
-    titles = (f"{_STAGES[step.stage]} → {exact.after(benchmark, step)}" for step in steps)
+    titles = (f"{_STAGES[step.stage]} → {title_of(benchmark, step.after)}" for step in steps)
     rows = [
         row(
             split_title(split),
