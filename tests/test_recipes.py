@@ -1,6 +1,7 @@
 """Every recipe that is shipped loads, says what it is for, and reads only what scripts/fetch can bring."""
 
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from fetching.recipes import RECIPES as FETCHED
 from finished_build import ROOT
+from tiny_decoders import write_decoder, write_gguf
 
 from edgedistill.cli import main
 from edgedistill.errors import RecipeError
@@ -31,15 +33,22 @@ def paths(value: Any) -> Iterator[str]:
 
 
 def with_its_files(file: Path, folder: Path) -> Path:
-    """Return a copy of a recipe that finds what it names: what was fetched, else a stand-in for the texts."""
+    """Return a copy of a recipe that finds what it names: what was fetched, else a stand-in for texts or teacher."""
+    recipe = load(file)
+    model: Any = recipe.teacher.model  # type: ignore[attr-defined]
     copy = folder / "recipes" / file.name
     copy.parent.mkdir()
     copy.write_bytes(file.read_bytes())
-    for name in set(paths(load(file).model_dump(mode="json"))):
+    for name in set(paths(recipe.model_dump(mode="json"))):
         place = folder / "recipes" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if (file.parent / name).exists():
             place.symlink_to((file.parent / name).resolve())
+        elif name == model.archive and model.file is not None:
+            write_decoder(folder / "teacher", layers=30)
+            with zipfile.ZipFile(place, "w") as archive:
+                stored = write_gguf(folder / "teacher", folder / "teacher.gguf", stored_as="Q8_0")
+                archive.write(stored, f"{model.folder}/{model.file}")
         else:
             place.write_text("one text\n", encoding="utf-8")
     return copy
@@ -55,6 +64,9 @@ def test_a_recipe_is_valid_and_survives_being_written_out(file: Path, tmp_path: 
     (tmp_path / "whole.yaml").write_text(dump(recipe), encoding="utf-8")
     assert load(tmp_path / "whole.yaml") == recipe
     assert recipe.name == file.stem
+    for options in recipe.export:
+        for needed in options.IMPORTS:
+            pytest.importorskip(needed, reason=f"{options.format} needs it, and says so; it is in an extra")
     copy = with_its_files(file, tmp_path)
     assert CliRunner().invoke(main, ["validate", str(copy)]).output == f"{copy}: valid\n"
 
