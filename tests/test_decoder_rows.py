@@ -84,6 +84,17 @@ def test_a_template_that_tells_the_end_at_the_beginning_is_refused(tokenizer: An
         tokenizer.chat_template = TEMPLATE
 
 
+def test_a_template_that_refuses_the_system_is_told_with_its_own_words(tokenizer: Any) -> None:
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    tokenizer.chat_template = refusal + TEMPLATE
+    try:
+        with pytest.raises(DataError, match=r"does not take system, user.*: System role not supported; leave `system`"):
+            conversation_row(tokenizer, json.dumps(CHAT), 1000)
+        assert conversation_row(tokenizer, json.dumps(CHAT[1:]), 1000) is not None
+    finally:
+        tokenizer.chat_template = TEMPLATE
+
+
 def written(tokenizer: Any, folder: Path, limit: int | None) -> Any:
     rows = rows_of_texts(tokenizer, documents(30), 16, conversations=False)
     return write_rows(rows, {part: folder / f"{part}.npy" for part in PARTS}, tokenizer.pad_token_id, limit)

@@ -6,7 +6,7 @@ No row holds two documents, so no token sees another text. Rows of like length s
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
@@ -84,8 +84,23 @@ def document_rows(tokenizer: Any, text: str, length: int) -> Iterator[Row]:
 
 
 def rendered(tokenizer: Any, text: str) -> str:
-    """Return a conversation under the tokenizer's chat template."""
-    said: str = tokenizer.apply_chat_template(json.loads(text), tokenize=False)
+    """Return a conversation under the tokenizer's chat template.
+
+    Raises:
+        DataError: the template refuses its roles, or their order.
+    """
+    return _under_template(tokenizer, json.loads(text))
+
+
+def _under_template(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, asking: bool = False) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        said: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=asking)
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        cure = "leave `system` out of the data" if messages[0]["role"] == "system" else "change the data"
+        raise DataError(f"the chat template does not take {roles}: {str(error).rstrip('.')}; {cure}") from error
     return said
 
 
@@ -95,18 +110,19 @@ def conversation_row(tokenizer: Any, text: str, length: int) -> Row | None:
     What counts is what the assistant says, and the token that ends it; what the template writes after that is cut off.
 
     Raises:
-        DataError: the template writes another beginning when it knows the answer, so nothing tells the two apart.
+        DataError: the template refuses the conversation, or writes another beginning when it knows the answer, so that
+            nothing tells the two apart.
     """
     messages = json.loads(text)
-    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    whole = _under_template(tokenizer, messages)
     encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     ids, spans = encoded["input_ids"], encoded["offset_mapping"]
     counts = np.zeros(len(ids), dtype=bool)
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = tokenizer.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True)
-        until = tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)
+        before = _under_template(tokenizer, messages[:turn], asking=True)
+        until = _under_template(tokenizer, messages[: turn + 1])
         if not until.startswith(before) or not whole.startswith(until.rstrip()):
             raise DataError(
                 "the chat template renders a conversation otherwise once the answer is known, so that what the "

@@ -7,7 +7,7 @@ teacher is a GGUF file, and the student is to be cut out of it, its weights are 
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +28,7 @@ from edgedistill.models.student import own_checkpoint
 from edgedistill.models.students.pruned import IMPORTANCE
 from edgedistill.section import StudentOptions
 from edgedistill.student_values import OwnStart
+from edgedistill.training.decoder_rows import rendered
 from edgedistill.values import Corpus, Teacher
 
 COMPARED = 1000  # texts of each split
@@ -124,7 +125,7 @@ def _own(
             f"for; write {longest} or less"
         )
     texts = (text for split in corpus.splits for text in islice(texts_of(corpus, split), COMPARED))
-    spoken = _rendered(texts, theirs) if task.conversations else texts
+    spoken = (rendered(theirs, text) for text in texts) if task.conversations else texts
     compared = prove_same_ids(load_reader(source), theirs, spoken, framed=not task.conversations)
     place = folder / "own"
     copy_checkpoint(source, place)
@@ -180,12 +181,6 @@ CURE = (
     "a language model is taught token by token: name a checkpoint with the teacher's tokenizer, such as a smaller "
     "one of its family, or choose student.kind: pruned or layers"
 )
-
-
-def _rendered(texts: Iterable[str], tokenizer: Any) -> Iterator[str]:
-    """Yield conversations as the teacher's template writes them."""
-    for text in texts:
-        yield tokenizer.apply_chat_template(json.loads(text), tokenize=False)
 
 
 def _say_ends(checkpoint: Path, taught_by: Path) -> None:
