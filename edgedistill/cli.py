@@ -223,7 +223,9 @@ def validate(recipes: tuple[Path, ...]) -> None:
 
 
 @main.command()
-@click.option("--teacher", required=True, metavar="DIR|ORG/NAME[@REV]", help="Checkpoint directory, or hub id.")
+@click.option(
+    "--teacher", required=True, metavar="DIR|GGUF|ORG/NAME[@REV]", help="Checkpoint directory, GGUF file, or hub id."
+)
 @click.option("--data", required=True, type=EXISTING_FILE, help="Texts: .jsonl, .csv, .tsv, .parquet or .txt.")
 @click.option("--out", type=NEW_FILE, default=Path("recipe.yaml"), show_default=True, help="File to write.")
 def init(teacher: str, data: Path, out: Path) -> None:

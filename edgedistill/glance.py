@@ -6,11 +6,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import shorten
 from typing import Any
 
 from edgedistill.errors import DataError, ModelError
-from edgedistill.models.config_json import longest_input, read_config
+from edgedistill.models import gguf_header
+from edgedistill.models.anatomy import layers_of
+from edgedistill.models.config_json import is_causal, longest_input, read_config
+from edgedistill.models.gguf_checkpoint import outline
 from edgedistill.models.resolve import resolve
 from edgedistill.recipe_sections import ModelReference
 from edgedistill.surroundings import head_labels
@@ -19,6 +23,7 @@ SOURCES = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv", ".
 TEXT_NAMES = ("text", "sentence", "content", "review", "comment", "body", "message", "utterance", "question", "title")
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion")
 MOST_LABELS = 200
+GGUF = ".gguf"
 LONGEST_REASON = 300  # characters of a library's own words
 
 
@@ -43,6 +48,8 @@ class TeacherGlance:
     labels: tuple[str, ...] | None  # of its own head; None where it has none
     licence: str | None
     max_length: int | None
+    layers: int | None = None  # of a causal language model; None for every other
+    neurons: int | None = None  # in the feed-forward part of each layer; likewise
 
 
 @dataclass
@@ -78,7 +85,7 @@ def at_data(file: Path) -> DataGlance:
     columns: dict[str, _Column] = {}
     rows = 0
     try:
-        for rows, row in enumerate(_rows(file, source), 1):  # noqa: B007 - the last number is the count
+        for rows, row in enumerate(rows_of(file, source), 1):  # noqa: B007 - the last number is the count
             for name, value in row.items():
                 columns.setdefault(name, _Column(name)).add(value)
     except UnicodeDecodeError as error:
@@ -94,26 +101,50 @@ def at_data(file: Path) -> DataGlance:
 
 
 def at_teacher(reference: str) -> TeacherGlance:
-    """Look at a checkpoint directory, or at `org/name@revision` on the hub.
+    """Look at a checkpoint directory, a GGUF file, or `org/name@revision` on the hub.
 
     Raises:
-        ModelError: there is no config.json, a directory has no safetensors weights, or the hub cannot be asked.
+        ModelError: there is no config.json, a directory has no safetensors weights, a GGUF file is not sound, or the
+            hub cannot be asked.
     """
     folder = Path(reference)
+    if folder.suffix == GGUF and folder.is_file():
+        return _at_gguf(folder)
     if folder.is_dir():
         model = {"path": reference}
         resolve(ModelReference(path=reference), Path(), Path())
     else:
         hub, _, revision = reference.partition("@")
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub):
-            raise ModelError(f"{reference!r} is neither a directory nor a hub id; write a path, or org/name@revision")
+            raise ModelError(
+                f"{reference!r} is neither a directory, a GGUF file nor a hub id; write a path, or org/name@revision"
+            )
         folder = _from_hub(hub, revision or None)
         model = {"hub": hub, "revision": folder.name}  # a snapshot's folder is named after its commit
     config = read_config(folder)
-    return TeacherGlance(model, head_labels(config), _licence_of(folder / "README.md"), longest_input(config))
+    return _glance(model, config, _licence_of(folder / "README.md"))
 
 
-def _rows(file: Path, source: str) -> Iterator[dict[str, Any]]:
+def _at_gguf(file: Path) -> TeacherGlance:
+    with TemporaryDirectory() as temporary:
+        config = read_config(outline(file, Path(temporary) / "outline"))
+    said = gguf_header.metadata(file).get("general.license")
+    return _glance({"path": str(file.parent), "file": file.name}, config, str(said) if said else None)
+
+
+def _glance(model: dict[str, str], config: dict[str, Any], licence: str | None) -> TeacherGlance:
+    longest = longest_input(config)
+    if not is_causal(config):
+        return TeacherGlance(model, head_labels(config), licence, longest)
+    return TeacherGlance(model, None, licence, longest, layers_of(config), config.get("intermediate_size"))
+
+
+def rows_of(file: Path, source: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file that `SOURCES` knows.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     if source == "parquet":
         yield from _parquet_rows(file)
         return

@@ -2,16 +2,19 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from edgedistill import yaml_text
+from edgedistill import decoder_starter, yaml_text
+from edgedistill.decoder_starter import TalkGlance, at_talk
 from edgedistill.errors import DataError, RecipeError
 from edgedistill.glance import DataGlance, TeacherGlance, at_data, at_teacher
 from edgedistill.surroundings import listed
 
 MOST_LABELS_LISTED = 30
 MAX_LENGTH = 128
+UNKNOWN_LICENCE = "LicenseRef-unknown"
 
 Relation = Literal["same labels", "numbers", "other letters", "other labels", "no head"]
 KEPT: tuple[Relation, ...] = ("same labels", "numbers")  # what lets the teacher's own head stay
@@ -72,16 +75,47 @@ def write(teacher: str, data: Path, out: Path) -> str:
     """
     if out.exists():
         raise RecipeError(f"{out} exists and is not overwritten; name another file with --out")
-    texts, model = at_data(data), at_teacher(teacher)
+    model = at_teacher(teacher)
+    if model.layers is not None:
+        talk = at_talk(data)
+        _put(out, _decoder_text(talk, model, out))
+        return f"wrote {out}: {talk.told}; the teacher is a language model of {model.layers} layers"
+    texts = at_data(data)
     if texts.label is None and model.labels is None:
         raise DataError(
             f"{data} has no column with two labels or more, and {teacher} has no head: nothing says what to learn; "
             "add labels"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(recipe_text(texts, model, out), encoding="utf-8")
+    _put(out, recipe_text(texts, model, out))
     labelled = f"{len(texts.labels)} labels in {texts.label!r}" if texts.label else "no labels"
     return f"wrote {out}: {texts.rows} rows, texts in {texts.text!r}, {labelled}; {_told(texts, model, out)}"
+
+
+def _put(out: Path, text: str) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+
+
+def _decoder_text(talk: TalkGlance, model: TeacherGlance, out: Path) -> str:
+    train = {"source": talk.source["source"], "file": _relative(talk.file, out)}
+    return decoder_starter.TEMPLATE.format(
+        **_named(talk.file, model, out),
+        **decoder_starter.parts_of(talk, model),
+        train=_inline({**train, **talk.source}),
+        test=_inline({**train, **talk.source, "file": "test.jsonl"}),
+    )
+
+
+def _named(data: Path, model: TeacherGlance, out: Path) -> dict[str, object]:
+    """Return what every template says: names, licences, and where the teacher lies."""
+    where = {key: _relative(Path(value), out) if key == "path" else value for key, value in model.model.items()}
+    return {
+        "name": re.sub(r"[^a-z0-9]+", "-", data.stem.lower()).strip("-") or "model",
+        "file": out,
+        "licence": _word(model.licence or UNKNOWN_LICENCE),
+        "model": _inline(where),
+        "teacher_licence": _word(model.licence or UNKNOWN_LICENCE),
+    }
 
 
 def recipe_text(texts: DataGlance, model: TeacherGlance, out: Path) -> str:
@@ -92,15 +126,10 @@ def recipe_text(texts: DataGlance, model: TeacherGlance, out: Path) -> str:
         train |= {"text": texts.text, "label": texts.label or ""}
     if texts.delimiter not in (None, ","):
         train["delimiter"] = texts.delimiter or ","
-    where = {key: _relative(Path(value), out) if key == "path" else value for key, value in model.model.items()}
     return TEMPLATE.format(
-        name=re.sub(r"[^a-z0-9]+", "-", texts.file.stem.lower()).strip("-") or "model",
-        file=out,
-        licence=_word(model.licence or "LicenseRef-unknown"),
+        **_named(texts.file, model, out),
         labels=_labels_line(texts, model),
         max_length=min(MAX_LENGTH, model.max_length or MAX_LENGTH),
-        model=_inline(where),
-        teacher_licence=_word(model.licence or "LicenseRef-unknown"),
         fit=_FIT[relation].format(labels=listed(model.labels or ())) + ("" if relation in KEPT else _TO_FIT),
         rows=texts.rows,
         train=_inline(train),
@@ -173,7 +202,7 @@ def _relative(file: Path, out: Path) -> str:
     return Path(os.path.relpath(file.resolve(), out.parent.resolve())).as_posix()
 
 
-def _inline(values: dict[str, str]) -> str:
+def _inline(values: Mapping[str, str | None]) -> str:
     return "{" + ", ".join(f"{key}: {_word(value) if value else 'null'}" for key, value in values.items()) + "}"
 
 

@@ -51,7 +51,7 @@ LAYERS = (  # a module imports from its own layer and from those above it in thi
     {"benchmark"},
     {"report"},
     {"language_model", "generate", "predict", "chat"},
-    {"planning", "publish", "doctor", "glance", "starter", "surroundings", "decoder_planning"},
+    {"planning", "publish", "doctor", "glance", "starter", "decoder_starter", "surroundings", "decoder_planning"},
     {"stages"},
     {"building"},
     {"encoder_pipeline", "decoder_pipeline"},

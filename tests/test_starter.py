@@ -218,7 +218,7 @@ def test_data_that_cannot_be_used_is_told(tmp_path: Path, name: str, content: by
 
 @pytest.mark.parametrize("reference", ["nowhere", "a/b/c", "org/name with space"])
 def test_a_teacher_that_is_neither_directory_nor_hub_id_is_told(reference: str) -> None:
-    with pytest.raises(ModelError, match="neither a directory nor a hub id"):
+    with pytest.raises(ModelError, match="neither a directory, a GGUF file nor a hub id"):
         glance.at_teacher(reference)
 
 
