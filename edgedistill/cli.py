@@ -253,7 +253,7 @@ GENERATION = (
     click.option("--top-k", type=int, help="Draw among so many of the likeliest tokens."),
     click.option("--top-p", type=float, help="Draw among the likeliest tokens that have this share together."),
     click.option("--seed", type=int, help="Of the draws; default: 0."),
-    click.option("--threads", type=click.IntRange(min=1), help="Default: 1. More than idle cores is slower."),
+    click.option("--threads", type=click.IntRange(1, 512), help="Default: 1. More than idle cores is slower."),
     click.option(
         "--context", "context_tokens", type=click.IntRange(min=1),
         help="Most tokens of prompt and answer; default: 4096, or the model's.",
@@ -290,7 +290,7 @@ def _with_generation(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--variant",
-    help="float32, or a quantized one, such as q4_k_m; default: quantized, if the artifact has it.",
+    help="float32, or a quantized one, such as q4_k_m; default: quantized, if there is one, of several q4_k_m.",
 )
 @click.option(
     "--json",
@@ -306,8 +306,9 @@ def predict(
 ) -> None:  # fmt: skip
     """Label texts with the model in ARTIFACT, embed or answer them.
 
-    ARTIFACT is a folder that was exported, or any .gguf file. A language model writes its answer as it comes. Without
-    a TEXT, each line of the file or of the standard input is one.
+    ARTIFACT is a folder that was exported, or a language model: any .gguf file, a folder for onnxruntime-genai or a
+    checkpoint. A language model writes its answer as it comes. Without a TEXT, each line of the file or of the
+    standard input is one.
     """
     from edgedistill.predict import lines_of, predictions
 
@@ -332,13 +333,14 @@ def predict(
 @click.option(
     "--file", type=click.File(encoding="utf-8"), default="-", help="A user's lines; default: -, the standard input."
 )
-@click.option("--variant", help="Which of the folder's models, such as q4_k_m; default: quantized, if it has one.")
+@click.option("--variant", help="Which of the folder's models; default: q4_k_m, or another quantized one.")
 @_with_generation
 def chat(artifact: Path, file: TextIO, variant: str | None, options: "GenerationOptions", verbose: bool) -> None:
     """Hold a conversation with the language model in ARTIFACT.
 
-    ARTIFACT is a folder that was exported, or any .gguf file. /reset starts a new conversation, /quit and Ctrl-D end
-    it, and Ctrl-C stops an answer. What comes through a pipe is answered line by line.
+    ARTIFACT is a folder that was exported, any .gguf file, a folder for onnxruntime-genai or a checkpoint. /reset
+    starts a new conversation, /quit and Ctrl-D end it, and Ctrl-C stops an answer. What comes through a pipe is
+    answered line by line.
     """
     from edgedistill.chat import begin, converse
 

@@ -47,7 +47,12 @@ class GenerationOptions:
         Raises:
             RecipeError: the numbers do not go together.
         """
-        return Sampling(self.temperature or 0.0, self.top_k, self.top_p, self.seed or 0)
+        chosen = Sampling(self.temperature or 0.0, self.top_k, self.top_p, self.seed or 0)
+        if self.seed is not None and chosen.temperature == 0:
+            raise RecipeError(
+                f"seed {self.seed} is that of the draws, and temperature 0 draws nothing; give one, such as 1"
+            )
+        return chosen
 
     def given(self) -> tuple[str, ...]:
         """Return the names of what was set."""

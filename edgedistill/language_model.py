@@ -65,6 +65,13 @@ def is_there(artifact: Path) -> bool:
     return bool(_variants(artifact)) or (artifact / GENAI).is_file() or _is_checkpoint(artifact)
 
 
+def found_below(folder: Path) -> str:
+    """Return which artifacts lie in a folder that is none itself, as the end of an error; empty where none does."""
+    below = sorted(folder.iterdir()) if folder.is_dir() else []
+    names = [one.name for one in below if one.is_dir() and (is_there(one) or any(one.glob("onnx/model*.onnx")))]
+    return f"; it holds: {', '.join(names)}" if names else ""
+
+
 def open_model(
     artifact: Path, variant: str | None = None, *, threads: int | None = None, context_tokens: int | None = None
 ) -> LanguageModel:
@@ -130,7 +137,10 @@ def rendered(decoder: LoadedDecoder, messages: list[Mapping[str, str]]) -> list[
 
 def _place(artifact: Path, variant: str | None) -> _Place:
     if not is_there(artifact):
-        raise RecipeError(f"{artifact} has no language model; name a .gguf file, or a folder below artifacts/ of a run")
+        raise RecipeError(
+            f"{artifact} has no language model; name a .gguf file, or a folder below artifacts/ of a run"
+            f"{found_below(artifact)}"
+        )
     if artifact.is_file():
         if variant is not None:
             raise RecipeError(

@@ -100,10 +100,10 @@ def predictions(
     if language_model.is_there(artifact):
         yield from _answers(artifact, texts, variant, as_json, raw, options, note)
         return
+    predictor = Predictor(artifact, variant)  # first, as it says where nothing is an artifact
     given = [*options.given(), *(["raw"] if raw else [])]
     if given:
         raise RecipeError(f"{artifact} is no language model, and {', '.join(given)} is for those alone; leave it out")
-    predictor = Predictor(artifact, variant)
     for text in texts:
         yield predictor.predict(text).line(as_json=as_json) + "\n"
 
@@ -184,7 +184,10 @@ def _model_file(artifact: Path, variant: str | None) -> str:
         )
     if missing or not there:
         lacks = ", ".join(missing or ["onnx/model.onnx"])
-        raise RecipeError(f"{artifact} is no artifact, it lacks {lacks}; name a folder below artifacts/ of a run")
+        raise RecipeError(
+            f"{artifact} is no artifact, it lacks {lacks}; name a folder below artifacts/ of a run"
+            f"{language_model.found_below(artifact)}"
+        )
     variants = {stem.removeprefix("model_") if stem != "model" else "float32": f"onnx/{stem}.onnx" for stem in there}
     return _chosen(variants, variants.get("quantized", variants[min(variants)]), artifact, variant)
 

@@ -215,7 +215,9 @@ class BenchmarkOptions(Section):
     """How teacher and artifacts are measured against each other."""
 
     target: str = Field("host", description="A file of targets/; where latency and memory are measured.")
-    threads: int = Field(1, ge=1, examples=[2], description="Threads of the runtime, the same for every subject.")
+    threads: int = Field(
+        1, ge=1, le=512, examples=[2], description="Threads of the runtime, the same for every subject."
+    )
     rounds: int = Field(5, ge=3, description="Fresh processes per subject, interleaved: A B C A B C.")
     calls: int = Field(
         14, ge=5, description="Fewest timed calls per workload and round; by default enough for a p90 over all rounds."

@@ -78,11 +78,12 @@ def _answered(benchmark: BenchmarkResult) -> Table:
 
 
 def _spoken(benchmark: DecoderBenchmark) -> Table:
-    """Return what was measured of language models."""
+    """Return what was measured of language models; its columns are narrow enough for a terminal of 80."""
     whole = any(quality.exact_match for subject in benchmark.subjects for quality in subject.quality.values())
     table = _table(
-        "model", "file", "decode", "prefill", "speed-up", "peak memory", "perplexity", *["exact"] * whole, "retained",
-        title=f"results: tokens/s; the speed-up is of decoding, over the teacher {taught_in(benchmark)}",
+        "model", "file", "decode", "prefill", "faster", "memory", "perpl.", *["exact"] * whole, "kept",
+        title=f"results: decode and prefill in tokens/s; faster in decoding than the teacher {taught_in(benchmark)}; "
+        "peak memory; perplexity; kept of the teacher's quality",
     )  # fmt: skip
     for subject in benchmark.subjects:
         quality = subject.quality.get("test")

@@ -67,7 +67,10 @@ BROKEN = (
     ({"messages": [{"role": "user", "content": "x"}]}, "as data.unlabelled, with answer: null"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, "has a user in it"),
     ({"messages": [{"role": "tool", "content": "x"}]}, "a role (system, user, assistant)"),
-    ({"messages": "hello"}, "a role (system, user, assistant)"),
+    ({"messages": ["hello"]}, "a role (system, user, assistant)"),
+    ({"messages": "hello"}, "messages are a list of one or more, and this is 'hello'"),
+    ({"messages": 5}, "messages are a list of one or more, and this is 5"),
+    ({"messages": []}, "messages are a list of one or more, and this is []"),
 )
 
 
@@ -76,6 +79,13 @@ def test_a_broken_line_is_told_with_its_place(row: Any, said: str, tmp_path: Pat
     with pytest.raises(DataError, match=r"chats\.jsonl:2") as caught:
         read(tmp_path, PAIR, row)
     assert said in str(caught.value)
+
+
+def test_the_system_speaks_once(tmp_path: Path) -> None:
+    own = {"messages": [{"role": "system", "content": "Own words."}, *TALK["messages"]]}
+    assert read(tmp_path, own)[0][0] == {"role": "system", "content": "Own words."}
+    with pytest.raises(DataError, match=r"chats\.jsonl:2: the system speaks in it already, and system: 'Be short\.'"):
+        read(tmp_path, PAIR, own, system="Be short.")
 
 
 def test_a_file_of_blank_lines_is_refused(tmp_path: Path) -> None:

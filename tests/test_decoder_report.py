@@ -117,6 +117,16 @@ def test_a_promise_is_kept_broken_or_open(
     assert verdict(key, BudgetOptions(**{key: limit}), measured) == expected
 
 
+def test_a_teacher_that_is_hardly_ever_right_leaves_the_promise_open_and_is_the_reason() -> None:
+    own = find(benchmark(), Q4)
+    assert own is not None
+    hollow = with_q4(quality={"test": own.quality["test"].model_copy(update={"retained": None})})
+    (line,) = judge(BudgetOptions(min_retained_quality=0.9), hollow)
+    assert line.measured == "no ratio with an interval, as the teacher itself is hardly ever right there"
+    (line,) = judge(BudgetOptions(min_retained_quality=0.9), with_q4(quality={}))
+    assert (line.verdict, line.measured) == ("INCONCLUSIVE", "not measured on the test set")
+
+
 def test_a_latency_is_promised_of_the_first_token() -> None:
     (line,) = judge(BudgetOptions(max_p90_latency_s=0.2), benchmark())
     assert line.promise == "p90 of at most 200 ms to the first token after a prompt of 128 tokens"
@@ -310,6 +320,16 @@ def test_the_terminal_shows_the_same_numbers(tmp_path: Path) -> None:
     terminal.show_end(console, tmp_path)
     said = console.export_text()
     assert all(text in said for text in ("INCONCLUSIVE", "38.4 MB", "161", "17.1", "91.2 %", "report.html"))
+
+
+def test_the_results_fit_into_a_terminal_of_80_columns() -> None:
+    own = find(benchmark(), Q4)
+    assert own is not None
+    whole = own.quality["test"].model_copy(update={"exact_match": interval(0.48, 0.42, 0.54)})
+    console = Console(width=80, record=True)
+    console.print(terminal.results_table(with_q4(quality={"test": whole})))
+    columns = ["model", "file", "decode", "prefill", "faster", "memory", "perpl.", "exact", "kept"]
+    assert columns in [line.split() for line in console.export_text().splitlines()]
 
 
 @pytest.mark.parametrize(

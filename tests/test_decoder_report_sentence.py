@@ -81,6 +81,23 @@ def test_a_control_that_was_not_held_against_the_student_in_pairs_is_not_said_to
     assert "beats" not in said
 
 
+def test_where_exact_answers_do_not_tell_control_and_student_apart_the_likelihood_does() -> None:
+    """Answers that are hardly ever exact hide that the twin without the teacher is better at every token."""
+    level = comparison(0.0, 0.16)
+    said = told(benchmark(exact_controls=(level,), controls=(comparison(0.98),), conversations=True)).controls
+    assert (
+        "no better than the same student trained without the teacher (0 points on average, −11 to 11). In likelihood"
+        in said
+    )
+    assert "In likelihood the student is worse than the same student trained without the teacher (−0.980" in said
+    better = told(benchmark(exact_controls=(level,), controls=(comparison(-0.98),), conversations=True)).controls
+    assert "In likelihood the student beats the same student trained without the teacher by 0.980" in better
+    apart = told(benchmark(exact_controls=(comparison(0.1),), controls=(comparison(0.98),), conversations=True))
+    assert "In likelihood" not in apart.controls
+    alike = told(benchmark(exact_controls=(level,), controls=(comparison(0.001),), conversations=True))
+    assert "In likelihood" not in alike.controls
+
+
 def test_without_controls_that_is_said() -> None:
     made = nasty_evidence()
     lines = judge(made.recipe.budget, made.benchmark)

@@ -140,6 +140,7 @@ TALKING = ("max_length: 64", "max_length: 64, conversations: true")
         (", file: teacher.gguf", "", r"teacher.model: names no file; add the .gguf file in that place"),
         ("gguf}}", "gguf}, fit: {epochs: 1}}", r"teacher.fit: .*are not trained; leave fit out, or choose kind: trans"),
         ("gguf}}", "gguf}, threads: 0}", r"teacher.threads: 0 is too small"),
+        ("gguf}}", "gguf}, threads: 5000}", r"teacher.threads: 5000 is too large"),
         (
             "max_length: 64",
             "max_length: 999",

@@ -205,6 +205,10 @@ def test_options_know_what_was_set() -> None:
     assert GenerationOptions(seed=0, threads=2).given() == ("seed", "threads")
     assert GenerationOptions(temperature=0.5, top_k=3).sampling() == Sampling(0.5, 3)
     assert GenerationOptions().sampling() == GREEDY
+    assert GenerationOptions(temperature=0.5, seed=0).sampling() == Sampling(0.5)
+    for seed in (0, 3):
+        with pytest.raises(RecipeError, match=f"seed {seed} is that of the draws, and temperature 0 draws nothing"):
+            GenerationOptions(seed=seed).sampling()
 
 
 def test_control_characters_are_shown_and_not_obeyed() -> None:

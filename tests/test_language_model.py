@@ -234,6 +234,12 @@ def test_predict_refuses_what_does_not_fit_before_it_says_anything(gguf: Path) -
         assert "do not fit into a context of" in result.stderr
 
 
+def test_more_threads_than_llama_cpp_can_have_are_refused(gguf: Path) -> None:
+    result = call(gguf.parent / "checkpoint", "hello", "--threads", 513)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "513 is not in the range 1<=x<=512" in result.stderr
+
+
 def test_a_gguf_file_of_anybody_answers(gguf: Path) -> None:
     pytest.importorskip("llama_cpp", reason="its bindings are an extra")
     text, limits = documents(1)[0], ("--max-tokens", 8, "--threads", 1)

@@ -115,6 +115,18 @@ def test_a_folder_that_is_no_artifact_says_what_it_lacks(artifact: Path, tmp_pat
         Predictor(artifact, None)
 
 
+def test_the_folder_of_all_artifacts_says_which_it_holds(artifact: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "artifacts"
+    for name in ("b-0.1.0-onnx", "a-0.1.0-onnx"):
+        write_onnx(runs / name, "onnx/model.onnx")
+    (runs / "notes").mkdir()
+    for options in ((), ("--max-tokens=5",)):
+        refused = asked(runs, "good", *options)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "is no artifact, it lacks config.json" in refused.stderr
+        assert refused.stderr.endswith("of a run; it holds: a-0.1.0-onnx, b-0.1.0-onnx\n")
+
+
 def test_an_unknown_variant_is_told_with_those_there(artifact: Path) -> None:
     with pytest.raises(RecipeError, match="no variant 'int4'; choose one of: float32, quantized"):
         Predictor(artifact, "int4")

@@ -10,7 +10,7 @@ Texts stay on disk, and a row is its number: about 200 bytes of memory each, wha
 
 import shutil
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def collect(
         train = np.concatenate([splits["train"], splits.pop(UNLABELLED, np.empty(0, dtype=np.int64))])
         splits["train"] = train[np.argsort(pool.keys[train])]
         for name, rows in splits.items():
-            _check_rows(name, rows, thinned.get(name, thinned["train"]))
+            _check_rows(name, rows, thinned.get(name, thinned["train"]), overlaps)
             if found and name in ("train", "test"):
                 _check_kinds(name, np.unique(pool.labels[rows]), found, several=several)
             if not found and name.partition(".")[0] in ("test", "validation", "challenge"):
@@ -249,18 +249,20 @@ def _separate(
     return splits, thinned, overlaps
 
 
-def _check_rows(split: str, rows: np.ndarray, thinned: Thinned) -> None:
+def _check_rows(split: str, rows: np.ndarray, thinned: Thinned, overlaps: Sequence[Overlap]) -> None:
     """Check that a split is large enough for its purpose.
 
     Args:
         split: its name.
         rows: what is left.
         thinned: what was removed from the source that it comes from.
+        overlaps: what was taken out because it stands in another split.
     """
     fewest = FEWEST_ROWS if split in ("train", "validation", "test") else 1
     if len(rows) < fewest:
         raise DataError(
-            f"{split} has {len(rows)} rows left and needs {fewest}; of its source {_told(thinned)}; "
+            f"{split} has {len(rows)} rows left and needs {fewest}; of its source {_told(thinned)}"
+            f"{_taken(split, overlaps)}; "
             f"give more rows, a file of its own as data.{split}, or a larger share in data.split"
         )
 
@@ -290,6 +292,12 @@ def _told(thinned: Thinned) -> str:
         f"{thinned.exact_removed} exact and {thinned.near_removed} near duplicates, {thinned.conflicting_removed} rows "
         f"with contradicting labels and {thinned.empty_removed} empty texts were removed"
     )
+
+
+def _taken(split: str, overlaps: Sequence[Overlap]) -> str:
+    """Return how many rows of a split also stand in others, as the end of a sentence; empty where none does."""
+    found = [f"{each.exact + each.near} in {each.kept_in}" for each in overlaps if each.removed_from == split]
+    return f"; of its own rows, those that stand elsewhere too were taken out: {', '.join(found)}" if found else ""
 
 
 def _rule(threshold: float) -> str:

@@ -68,7 +68,9 @@ def _quality(least: float, subject: AnySubject) -> BudgetLine:
     quality = subject.quality.get("test")
     retained = None if quality is None else quality.retained
     verdict: Verdict = "INCONCLUSIVE"
-    measured = "not measured against the teacher on the test set"
+    measured = "not measured on the test set"
+    if quality is not None:
+        measured = "no ratio with an interval, as the teacher itself is hardly ever right there"
     if retained is not None:
         measured = f"{share(retained)} ({interval(retained)})"
         verdict = "PASS" if retained.low >= least else "FAIL" if retained.high < least else "INCONCLUSIVE"

@@ -245,7 +245,7 @@ def cost_of(steps: Sequence[Step], unit: Unit) -> str:
 def _still(steps: Sequence[Step], unit: Unit) -> list[str]:
     """Return what is told of the steps whose interval on the test set holds zero."""
     elsewhere = _elsewhere(steps)
-    level = [_STAGE[step.stage] for step in steps if not _moved(step.differences["test"]) and not _moved(step.mean)]
+    level = [_STAGE[step.stage] for step in steps if not moved(step.differences["test"]) and not moved(step.mean)]
     parts = [f"{listed(level)} nothing measurable"] if level else []
     return parts + [
         f"{_STAGE[step.stage]} nothing measurable on test, but {_on_mean(step, unit)}" for step in elsewhere
@@ -254,10 +254,11 @@ def _still(steps: Sequence[Step], unit: Unit) -> list[str]:
 
 def _elsewhere(steps: Sequence[Step]) -> list[Step]:
     """Return the steps that only the mean of all sets shows."""
-    return [step for step in steps if not _moved(step.differences["test"]) and _moved(step.mean)]
+    return [step for step in steps if not moved(step.differences["test"]) and moved(step.mean)]
 
 
-def _moved(change: Metric) -> bool:
+def moved(change: Metric) -> bool:
+    """Whether a difference's whole interval lies on one side of zero."""
     return worse(change) or better(change)
 
 

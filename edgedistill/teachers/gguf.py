@@ -33,7 +33,11 @@ class Options(TeacherOptions):
         examples=["Apache-2.0"], description="SPDX id of the licence that the model is under; goes into NOTICE."
     )
     threads: int = Field(
-        1, ge=1, examples=[4], description="Of llama.cpp while the teacher reads; more than idle CPUs make it slower."
+        1,
+        ge=1,
+        le=512,
+        examples=[4],
+        description="Of llama.cpp while the teacher reads; more than idle CPUs make it slower.",
     )
     fit: None = Field(None, description="Nothing but null: quantized weights are not trained.")
 

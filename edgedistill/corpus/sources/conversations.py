@@ -95,10 +95,23 @@ def _messages(line: str, options: Options, place: str) -> list[dict[str, str]]:
         raise DataError(f"{place} is not JSON ({error}); write one object per line") from None
     if not isinstance(row, dict):
         raise DataError(f"{place} holds {line.strip()[:40]!r}; write one object per line")
-    said = row.get("messages") or _pair(row, options, place)
-    messages = [{"role": "system", "content": options.system}] if options.system else []
-    messages += [_message(one, place) for one in said]
+    said = _pair(row, options, place) if row.get("messages") is None else _said(row, place)
+    messages = [_message(one, place) for one in said]
+    if options.system:
+        if any(message["role"] == "system" for message in messages):
+            raise DataError(
+                f"{place}: the system speaks in it already, and system: {options.system[:40]!r} would speak twice; "
+                "leave system out of the recipe, or that message out of the line"
+            )
+        messages.insert(0, {"role": "system", "content": options.system})
     _check_ending(messages, options, place)
+    return messages
+
+
+def _said(row: dict[str, Any], place: str) -> list[Any]:
+    messages = row["messages"]
+    if not isinstance(messages, list) or not messages:
+        raise DataError(f"{place}: messages are a list of one or more, and this is {messages!r:.60}; mend or remove it")
     return messages
 
 

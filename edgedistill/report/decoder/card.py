@@ -22,7 +22,7 @@ from edgedistill.recipe import Recipe
 from edgedistill.report.card import eval_result, front_matter
 from edgedistill.report.decoder import exact, loading, quantization
 from edgedistill.report.decoder.evidence import METRIC, fallen_back
-from edgedistill.report.decoder.tables import differences, perplexity_cell
+from edgedistill.report.decoder.tables import differences, kept_cell, perplexity_cell
 from edgedistill.report.evidence import find, split_title
 from edgedistill.report.markdown import plain, table
 from edgedistill.report.page import Cell, Table, missing, row
@@ -139,7 +139,7 @@ def _quality(artifact: DecoderArtifact, benchmark: DecoderBenchmark) -> Table:
         row(
             split_title(split), file.name, *exact.cells(quality, benchmark), perplexity_cell(quality),
             metric_cell(quality.accuracy),
-            missing("not in pairs") if quality.retained is None else metric_cell(quality.retained),
+            kept_cell(quality),
             _divergence(quality.kl_teacher, quality.kl_teacher_p99),
             _divergence(quality.kl_student, quality.kl_student_p99),
         )

@@ -16,6 +16,7 @@ from edgedistill.report.sentence import (
     doubts,
     factor_of,
     kept_promises,
+    moved,
     ranged,
     trained_once,
     unproven,
@@ -173,8 +174,7 @@ def _weighed(positions: int) -> str:
 def _controls(evidence: DecoderEvidence) -> str:
     controls = evidence.controls
     benchmark = evidence.benchmark
-    told = [against(each, EXACT) for each in benchmark.exact_controls]
-    told = told or [against(each, NATS_A_TOKEN) for each in gains(benchmark.controls)]
+    told = _held_against(benchmark)
     if not told and controls.no_teacher is not None:
         told.append(
             "The same student trained without the teacher has a perplexity of "
@@ -188,6 +188,17 @@ def _controls(evidence: DecoderEvidence) -> str:
     if controls.skipped:
         told.append(f"Not every control ran: {controls.skipped}.")
     return " ".join(told)
+
+
+def _held_against(benchmark: DecoderBenchmark) -> list[str]:
+    """Return whether the student beats each control; where exact answers do not tell two apart, in likelihood too."""
+    likelier = gains(benchmark.controls)
+    if not benchmark.exact_controls:
+        return [against(each, NATS_A_TOKEN) for each in likelier]
+    told = [against(each, EXACT) for each in benchmark.exact_controls]
+    level = {each.control for each in benchmark.exact_controls if not moved(each.mean)}
+    apart_yet = [each for each in likelier if each.control in level and moved(each.mean)]
+    return told + [against(each, NATS_A_TOKEN).replace("The", "In likelihood the", 1) for each in apart_yet]
 
 
 def _perplexity_of(evaluation: DecoderEvaluation) -> str:

@@ -208,7 +208,7 @@ def quality_cells(quality: DecoderQuality | None) -> tuple[Cell, ...]:
     if quality is None:
         return (missing("not measured on this set"),) * 9
     reference_itself = missing("it is what others are held against")
-    kept = reference_itself if quality.kl_teacher is None else _kept(quality)
+    kept = reference_itself if quality.kl_teacher is None else kept_cell(quality)
     return (
         perplexity_cell(quality),
         metric_cell(quality.accuracy),
@@ -226,7 +226,8 @@ def perplexity_cell(quality: DecoderQuality) -> Cell:
     return Cell(perplexity(quality.perplexity), perplexity_interval(quality.perplexity))
 
 
-def _kept(quality: DecoderQuality) -> Cell:
+def kept_cell(quality: DecoderQuality) -> Cell:
+    """Return what is kept of the teacher's right answers or tokens, with its interval."""
     if quality.retained is None:
         return missing("no ratio with an interval: the teacher is hardly ever right here, or it was not taken")
     return metric_cell(quality.retained)
