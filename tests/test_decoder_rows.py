@@ -59,6 +59,7 @@ def test_only_what_the_assistant_says_counts_with_the_token_that_ends_it(tokeniz
     end = SPECIAL[2]
     assert counted(tokenizer, CHAT) == [f"The cat.{end}", f"No one finds a red ball.{end}"]
     assert counted(tokenizer, CHAT[:3]) == [f"The cat.{end}"]
+    assert counted(tokenizer, CHAT[2:]) == [f"No one finds a red ball.{end}"], "nobody asked for the first answer"
 
 
 def test_a_row_ends_where_the_assistant_does(tokenizer: Any) -> None:

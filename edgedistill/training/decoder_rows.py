@@ -92,7 +92,8 @@ def rendered(tokenizer: Any, text: str) -> str:
 def conversation_row(tokenizer: Any, text: str, length: int) -> Row | None:
     """Return a conversation under the tokenizer's chat template; None where it is longer than `length` tokens.
 
-    What counts is what the assistant says, and the token that ends it; what the template writes after that is cut off.
+    What counts is what the assistant says after another, and the token that ends it; what the template writes after
+    that is cut off.
 
     Raises:
         DataError: the template writes another beginning when it knows the answer, so nothing tells the two apart.
@@ -103,7 +104,7 @@ def conversation_row(tokenizer: Any, text: str, length: int) -> Row | None:
     ids, spans = encoded["input_ids"], encoded["offset_mapping"]
     counts = np.zeros(len(ids), dtype=bool)
     for turn, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or not turn:  # nobody asked for what is said first
             continue
         before = tokenizer.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True)
         until = tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)
