@@ -95,3 +95,9 @@ def test_other_sure_tokens_fail(checkpoint: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(LIMITS, "float", (1e3, LIMITS["float"][1]))
     with pytest.raises(ParityError, match="disagreement of sure tokens"):
         proven(checkpoint, monkeypatch, np.linspace(0, 30, VOCAB, dtype=np.float32))
+
+
+def test_a_float_among_codes_makes_no_limit_stricter() -> None:
+    assert decoder_parity._limits({"F32", "Q4_K", "F16"}) == decoder_parity._limits({"F32", "Q4_K"})
+    assert decoder_parity._limits({"F32"}) < decoder_parity._limits({"F32", "F16"})
+    assert decoder_parity._limits({"F32", "F16"})[0] < decoder_parity._limits({"INT4_32"})[0]
