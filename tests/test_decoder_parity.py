@@ -27,6 +27,8 @@ LENGTH = 24
 class Runs:
     """A runtime that computes the checkpoint, and something else."""
 
+    begin = ()
+
     def __init__(self, checkpoint: Path, wrong: np.ndarray | float) -> None:
         self.model, self.tokenizer = load_decoder(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
         self.wrong = wrong
@@ -112,6 +114,9 @@ def test_a_file_that_reads_otherwise_fails(checkpoint: Path, monkeypatch: pytest
     whole = Runs.chat
     monkeypatch.setattr(Runs, "chat", lambda runs, messages: whole(runs, messages)[1:])
     with pytest.raises(StageError, match="chat template renders"):
+        proven(checkpoint, monkeypatch, 0.0)
+    monkeypatch.setattr(Runs, "begin", (1,))
+    with pytest.raises(StageError, match=r"begins a text with the ids \[1\], and the checkpoint's with \[\]"):
         proven(checkpoint, monkeypatch, 0.0)
     monkeypatch.setattr(Runs, "encode", lambda *_, special: [3])
     with pytest.raises(StageError, match="as other ids than the checkpoint's"):

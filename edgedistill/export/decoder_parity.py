@@ -21,7 +21,7 @@ from edgedistill.models.checkpoint_names import checkpoint_tensors
 from edgedistill.models.decoder import load_decoder
 from edgedistill.models.ggml_tensors import FLOATS
 from edgedistill.models.load import load_tokenizer
-from edgedistill.runtimes._likeness import LIMITS, ROWS, compared, same_chats, same_ids
+from edgedistill.runtimes._likeness import LIMITS, ROWS, compared, same_beginning, same_chats, same_ids
 from edgedistill.runtimes._odd_texts import ODD_DECODER_TEXTS
 from edgedistill.training.decoder_rows import DecoderRows
 from edgedistill.training.language import logits_of_row
@@ -49,7 +49,7 @@ def prove(
 
     Raises:
         ParityError: a difference is above its limit.
-        StageError: the runtime reads a text, or renders a conversation, as other ids.
+        StageError: the runtime reads or begins a text, or renders a conversation, as other ids.
     """
     rows = asked.rows
     loaded: Any = registry.load("edgedistill.runtimes", runtime).load(
@@ -57,6 +57,7 @@ def prove(
     )
     tokenizer = load_tokenizer(checkpoint)
     texts = same_ids(tokenizer, loaded, ODD_DECODER_TEXTS)
+    same_beginning(tokenizer, loaded)
     conversations = same_chats(tokenizer, loaded) if tokenizer.chat_template else 0
     rounded = _rounded(checkpoint, tensors)
     expected = logits_of_row(rounded, torch.device("cpu"))
