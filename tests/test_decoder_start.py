@@ -45,7 +45,7 @@ class Made:
     def __init__(self, folder: Path, student: str, fit: str, monkeypatch: pytest.MonkeyPatch) -> None:
         write_decoder(folder / "teacher", layers=3)
         write_decoder(folder / "small", layers=1, seed=5)
-        write_gguf(folder / "small", folder / "small.gguf")
+        write_gguf(folder / "small", folder / "small.gguf", eos_token_id=0)  # which is not the teacher's
         lines = "".join(json.dumps({"text": text}) + "\n" for text in documents(80))
         (folder / "train.jsonl").write_text(lines, encoding="utf-8")
         self.file, self.run, self.initial = folder / "tiny.yaml", Run(folder / "runs" / "tiny"), list[Weights]()
