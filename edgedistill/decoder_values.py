@@ -1,7 +1,7 @@
 """The values that stages hand to each other where the task is text generation; all else is in `values.py`.
 
 A row is what a model reads in one go: a conversation, or a window of a document. A token *counts* where the model is to
-say it: every token of a document but its first, in a conversation those of the assistant. A *position* is a counted
+say it: every token of a window but its first, in a conversation those of the assistant. A *position* is a counted
 token; what is said of it is said by the logits one token before. Positions are numbered through all rows of a split.
 """
 

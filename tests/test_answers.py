@@ -124,6 +124,31 @@ def test_answers_are_what_transformers_generates(teacher: Teacher, corpus: Corpu
     assert len({line["answer"] for line in found}) > 5, "a teacher that always says the same would prove little"
 
 
+def test_a_row_of_the_head_that_stands_for_no_token_is_never_said(teacher: Teacher) -> None:
+    asked = Answering(teacher, AnswerOptions(max_tokens=4), TASK.max_length)
+    known, sound = asked._known, asked._decoder
+
+    class Padded:
+        """The teacher with one more logit, which is above all others."""
+
+        ends = sound.ends
+
+        def reset(self) -> None:
+            sound.reset()
+
+        def prefill(self, ids: list[int]) -> np.ndarray:
+            return np.append(sound.prefill(ids), np.float32(1e6))
+
+        def step(self, token: int) -> np.ndarray:
+            return np.append(sound.step(token), np.float32(1e6))
+
+    padded: Any = Padded()
+    asked._decoder = padded
+    said, _ = asked._continued([5, 6], 4, "0" * 16)
+    assert said
+    assert max(said) < known
+
+
 def test_what_became_of_every_prompt_is_counted(corpus: Corpus, answered: AnsweredCorpus) -> None:
     told = answered.answers
     outcomes = [line["outcome"] for line in lines_of(answered)]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_models_load import drop, edit
@@ -151,3 +152,17 @@ def read_by_transformers(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(
         folder, gguf_file="tiny.gguf", quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
     ).eval()
+
+
+def test_a_row_longer_than_a_micro_batch_is_said_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llama_cpp", reason="runs what was written; pip install 'edgedistill[gguf]'")
+    from edgedistill.runtimes import llama_cpp
+
+    write_decoder(tmp_path)
+    file, ids = write_gguf(tmp_path, tmp_path / "model.gguf"), list(range(3, 43))
+    whole = llama_cpp.load(tmp_path, file.name, threads=1, context_tokens=64, exact=True).logits(ids)
+    monkeypatch.setattr(llama_cpp, "ROWS_AT_ONCE", 16)
+    cut = llama_cpp.load(tmp_path, file.name, threads=1, context_tokens=64, exact=True)
+    some = [1, 15, 16, 30, 39]
+    assert np.allclose(cut.logits(ids), whole, atol=1e-3)
+    assert np.allclose(cut.logits_at(ids, some), whole[some], atol=1e-3)

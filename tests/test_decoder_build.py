@@ -83,6 +83,9 @@ def test_the_student_comes_near_the_teacher(built: Path) -> None:
     assert found.perplexity.value < untrained.perplexity.value
     assert signals.evaluation.quality["test"].perplexity.value < found.perplexity.value * 1.1
     assert [repeat.seed for repeat in controls.repeats] == [1]
+    again = controls.repeats[0]
+    assert again.student.quality["test"].perplexity.value != found.perplexity.value, "another seed is another student"
+    assert again.no_teacher.quality["test"].perplexity.value != controls.no_teacher.quality["test"].perplexity.value
     assert {check.name for check in student.preflight} == {"token_ids", "few_rows_overfit"}
 
 
@@ -112,6 +115,11 @@ def test_what_is_measured_is_what_ships(built: Path) -> None:
     assert by_name["gguf.float32"].perplexity.value == pytest.approx(student.perplexity.value, rel=1e-3)
     assert by_name["gguf.float32"].kl_student.value < 1e-4 < by_name["gguf.q4_k_m"].kl_student.value
     assert by_name["gguf.q8_0"].kl_student.value < by_name["gguf.q4_k_m"].kl_student.value
+    for method in ("q8_0", "q4_k_m"):  # of the rounded weights: the runtime rounds activations, too
+        rounded = measured.simulated_quality[method]["test"].kl_student.value
+        assert (
+            10 * by_name["gguf.float32"].kl_student.value < rounded < by_name[f"gguf.{method}"].kl_student.value * 1.2
+        )
     assert [step.stage for step in measured.waterfall] == ["distill", "export", "quantize", "quantize"]
     lost = {step.after: step.mean.value for step in measured.waterfall}
     assert lost["student"] + lost["gguf.float32"] + lost["gguf.q4_k_m"] == pytest.approx(

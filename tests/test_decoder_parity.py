@@ -10,8 +10,9 @@ import torch
 from tiny_decoders import VOCAB, write_decoder
 from transformers import AutoTokenizer
 
-from edgedistill.errors import ParityError
-from edgedistill.export import decoder_parity
+from edgedistill.errors import ParityError, StageError
+from edgedistill.export import decoder, decoder_parity
+from edgedistill.export.decoder_file import Described
 from edgedistill.export.decoder_parity import LIMITS, Asked, prove
 from edgedistill.models.checkpoint_names import checkpoint_tensors
 from edgedistill.models.decoder import load_decoder
@@ -26,6 +27,8 @@ LENGTH = 24
 class Runs:
     """A runtime that computes the checkpoint, and something else."""
 
+    begin = ()
+
     def __init__(self, checkpoint: Path, wrong: np.ndarray | float) -> None:
         self.model, self.tokenizer = load_decoder(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
         self.wrong = wrong
@@ -33,6 +36,9 @@ class Runs:
     def encode(self, text: str, *, special: bool) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+    def decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids))
 
     def chat(self, messages: Any) -> list[int]:
         return self.encode(
@@ -95,3 +101,36 @@ def test_other_sure_tokens_fail(checkpoint: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(LIMITS, "float", (1e3, LIMITS["float"][1]))
     with pytest.raises(ParityError, match="disagreement of sure tokens"):
         proven(checkpoint, monkeypatch, np.linspace(0, 30, VOCAB, dtype=np.float32))
+
+
+def test_a_float_among_codes_makes_no_limit_stricter() -> None:
+    assert decoder_parity._limits({"F32", "Q4_K", "F16"}) == decoder_parity._limits({"F32", "Q4_K"})
+    assert decoder_parity._limits({"F32"}) < decoder_parity._limits({"F32", "F16"})
+    assert decoder_parity._limits({"F32", "F16"})[0] < decoder_parity._limits({"INT4_32"})[0]
+
+
+def test_a_file_that_reads_otherwise_fails(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits are asked of ids, and would be the same."""
+    whole = Runs.chat
+    monkeypatch.setattr(Runs, "chat", lambda runs, messages: whole(runs, messages)[1:])
+    with pytest.raises(StageError, match="chat template renders"):
+        proven(checkpoint, monkeypatch, 0.0)
+    monkeypatch.setattr(Runs, "begin", (1,))
+    with pytest.raises(StageError, match=r"begins a text with the ids \[1\], and the checkpoint's with \[\]"):
+        proven(checkpoint, monkeypatch, 0.0)
+    monkeypatch.setattr(Runs, "encode", lambda *_, special: [3])
+    with pytest.raises(StageError, match="as other ids than the checkpoint's"):
+        proven(checkpoint, monkeypatch, 0.0)
+
+
+def test_a_file_that_holds_other_numbers_fails_before_it_is_asked(tmp_path: Path) -> None:
+    layout: Any = SimpleNamespace(
+        start=lambda checkpoint, _: checkpoint,
+        place=lambda root, _: root / "made.gguf",
+        write=lambda place, *_: place.touch(),
+        differences=lambda *_: ["lm_head.weight"],
+    )
+    options: Any = None
+    writer = decoder._Writer(layout, options, tmp_path, tmp_path, tmp_path, None, Asked(options, VOCAB))
+    with pytest.raises(StageError, match=r"made.gguf does not hold what was decided of: lm_head.weight"):
+        writer.file(Described("any", "1.0", "MIT", "q8_0", 1, {}), {})

@@ -1,6 +1,7 @@
 """Rows of a decoder: every token of a document once, and of a conversation what the assistant says and nothing else."""
 
 import json
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from tiny_decoders import SPECIAL, TEMPLATE, documents, write_decoder, write_tok
 from edgedistill.errors import DataError
 from edgedistill.models.decoder import Decoder
 from edgedistill.models.load import load_tokenizer
-from edgedistill.training.decoder_rows import conversation_row, document_rows, drawn_rows, rows_of_texts, write_rows
+from edgedistill.training import decoder_rows
+from edgedistill.training.decoder_rows import (
+    Row,
+    conversation_row,
+    document_rows,
+    drawn_rows,
+    rows_of_texts,
+    write_rows,
+)
 
 PARTS = ("token_ids", "offsets", "counts", "texts")
 CHAT = [
@@ -59,6 +68,7 @@ def test_only_what_the_assistant_says_counts_with_the_token_that_ends_it(tokeniz
     end = SPECIAL[2]
     assert counted(tokenizer, CHAT) == [f"The cat.{end}", f"No one finds a red ball.{end}"]
     assert counted(tokenizer, CHAT[:3]) == [f"The cat.{end}"]
+    assert counted(tokenizer, CHAT[2:]) == [f"No one finds a red ball.{end}"], "nobody asked for the first answer"
 
 
 def test_a_row_ends_where_the_assistant_does(tokenizer: Any) -> None:
@@ -150,3 +160,13 @@ def test_what_a_limit_leaves_does_not_depend_on_the_order_of_the_file(tokenizer:
     assert some != whole[: len(some)], "not the first ones"
     assert [ids for ids in whole if ids in some] == some
     assert len(left(texts, 1)) == 1
+    for limit in range(100, 300, 10):
+        assert sorted(left(texts, limit)) == sorted(left(texts[::-1], limit))
+
+
+def test_a_limit_prefers_no_short_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_rows, "_hash_of", lambda row: row.ids[0])
+    rows = [(number, Row([key] * size, [])) for number, (key, size) in enumerate([(5, 6), (1, 6), (9, 4), (7, 9)])]
+    for order in permutations(rows):
+        drawn = list(drawn_rows(order, 10, lambda row: len(row.ids)))
+        assert [row.ids[0] for _, row in drawn] == [1], "the next one by its hash has no room, so that none behind has"

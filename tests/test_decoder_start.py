@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from edgedistill import pipeline
 from edgedistill.decoder_values import DecoderControls, DecoderStart, DecoderStudent
 from edgedistill.distill.decoder import controls as controlling
 from edgedistill.distill.decoder import stage as distilling
+from edgedistill.distill.decoder import unpacked
 from edgedistill.distill.decoder.start import beginning, prove_same_ids
 from edgedistill.errors import ModelError
 from edgedistill.export.notice import write_notice
@@ -45,7 +47,7 @@ class Made:
     def __init__(self, folder: Path, student: str, fit: str, monkeypatch: pytest.MonkeyPatch) -> None:
         write_decoder(folder / "teacher", layers=3)
         write_decoder(folder / "small", layers=1, seed=5)
-        write_gguf(folder / "small", folder / "small.gguf")
+        write_gguf(folder / "small", folder / "small.gguf", eos_token_id=0)  # which is not the teacher's
         lines = "".join(json.dumps({"text": text}) + "\n" for text in documents(80))
         (folder / "train.jsonl").write_text(lines, encoding="utf-8")
         self.file, self.run, self.initial = folder / "tiny.yaml", Run(folder / "runs" / "tiny"), list[Weights]()
@@ -189,3 +191,18 @@ def test_a_student_that_cannot_be_is_told_before_any_stage_runs(tmp_path: Path) 
     with pytest.raises(ModelError, match=r"student\.hidden_size: 128 is more than the teacher's 64"):
         pipeline.build(load(file), tmp_path, tmp_path / "runs", until="distill")
     assert not list((tmp_path / "runs").rglob("result.json"))
+
+
+def test_what_is_cut_out_is_decided_on_calibration_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_decoder(tmp_path)
+    (tmp_path / "progress").mkdir()
+    texts = {"calibration": documents(3)}
+    monkeypatch.setattr(unpacked, "texts_of", lambda _, split: texts[split])
+    teacher: Any = SimpleNamespace(path=lambda _: tmp_path, checkpoint="")
+    corpus: Any = None
+    task = SimpleNamespace(max_length=64, conversations=False)
+    rows = unpacked.calibration_rows(task, teacher, corpus, tmp_path, 10_000)
+    tokenizer = load_tokenizer(tmp_path)
+    assert rows.tokens.ids.tolist() == [
+        token for text in texts["calibration"] for token in tokenizer(text)["input_ids"]
+    ]

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from edgedistill.benchmark.decoder import worker
 from edgedistill.benchmark.decoder.jobs import Load, Passes, PositionsJob, SplitFiles
+from edgedistill.distill.decoder import asking
 from edgedistill.distill.decoder.own_reading import WholeTeacher
 from edgedistill.errors import StageError
 from edgedistill.models.decoder_vocabulary import first_pieces, written_of
@@ -141,6 +142,30 @@ def test_a_file_of_more_tokens_is_asked_in_the_ids_of_the_rows(trimmed: Trimmed)
     ids = trimmed.folding.kept[passes.rows[0]]
     assert tops.tokens[0] == trimmed.answer(ids)[7:].argmax(axis=1).tolist(), "the timed rows are in its own ids"
     assert read_folding(*map(Path, folding)).whole == VOCAB
+
+
+class AsFile:
+    """What a teacher that is a file is asked with."""
+
+    vocabulary = VOCAB
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def logits_at(self, ids: list[int], places: list[int]) -> np.ndarray:
+        return np.asarray(self.answer(ids)[places])
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "file"])
+def test_what_a_student_learns_is_what_the_teacher_says_in_its_own_ids(trimmed: Trimmed, kind: str) -> None:
+    ask = asking._of(AsFile(trimmed.answer)) if kind == "file" else asking._in_pytorch(trimmed.folder).positions
+    batch, kept = np.array([2, 0]), trimmed.folding.kept
+    said = ask(trimmed.rows, batch, trimmed.folding).numpy()
+    rows = [trimmed.rows.counted.row(int(number)) for number in batch]
+    wanted = np.concatenate([trimmed.answer(kept[row.ids])[row.places] for row in rows])
+    np.testing.assert_allclose(said, wanted, atol=1e-4)
+    misread = np.concatenate([trimmed.answer(row.ids)[row.places] for row in rows])
+    assert not np.allclose(wanted, misread, atol=0.1), "ids that mean the same would prove nothing"
 
 
 def test_rows_under_the_ids_of_the_whole_vocabulary_are_the_same_texts(trimmed: Trimmed) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -113,3 +114,16 @@ def test_what_is_saved_is_loaded(model: TinyDecoder, tmp_path: Path) -> None:
 def test_without_rows_nothing_is_known(model: TinyDecoder) -> None:
     with pytest.raises(QuantizationError, match="the calibration split has no rows"):
         importance_of(model, some_rows().take(np.arange(0)))
+
+
+def test_a_student_is_measured_on_calibration_alone(
+    model: TinyDecoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = {"calibration": SimpleNamespace(tokens=some_rows())}
+    monkeypatch.setattr(module, "rows_of", lambda _, split: splits[split])
+    monkeypatch.setattr(module, "load_decoder", lambda _: model)
+    student: Any = SimpleNamespace(path=lambda _: tmp_path, checkpoint="")
+    signals: Any = None
+    found = module.measure(student, signals, tmp_path)
+    assert found.positions == len(some_rows().ids)
+    assert load_importance(tmp_path / found.file).keys() == importance_of(model, some_rows()).keys()

@@ -1,6 +1,7 @@
 """What is kept of a teacher's distribution: drawn tokens are right on average; nothing is renormalised in silence."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from edgedistill import registry
-from edgedistill.tasks.text_generation import CacheOptions
+from edgedistill.distill.decoder.signals import _Kept
+from edgedistill.tasks.text_generation import CacheOptions, Options
 from edgedistill.training.known_logits import REST, Known, KnownLogits, drawn
 
 POSITIONS, VOCABULARY = 5, 40
@@ -125,3 +127,14 @@ def test_an_empty_batch_is_refused(tmp_path: Path) -> None:
     nothing = Known(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))
     with pytest.raises(ValueError, match="no position"):
         loss(torch.empty(0, VOCABULARY), nothing)
+
+
+def test_a_teachers_rows_that_stand_for_no_token_have_no_share(tmp_path: Path) -> None:
+    unsaid = torch.full((POSITIONS, 3), 9.0)
+    options = Options.model_validate({"kind": "text_generation", "cache": {"way": "top_k", "k": 6}})
+    teacher = _Kept(lambda *_: torch.cat([logits(1), unsaid], dim=1), options, VOCABULARY, None)
+    nothing: Any = None
+    _, tokens, weights, _ = teacher.about(nothing, np.arange(2))
+    wanted = drawn(logits(1).softmax(dim=-1), options.cache, torch.Generator())
+    assert tokens.tolist() == wanted[1].tolist()
+    assert np.allclose(weights, wanted[2], atol=1e-3)

@@ -123,6 +123,24 @@ def test_rows_and_columns_that_stay_are_the_teachers(tmp_path: Path) -> None:
             assert torch.equal(mine, teacher[f"{of}.self_attn.q_proj.bias"][head * 16 : head * 16 + 16])
 
 
+@pytest.mark.parametrize("norm", ["model.layers.1.input_layernorm", "model.norm"])
+def test_a_norm_of_fewer_channels_gives_what_the_whole_one_gave(norm: str, tmp_path: Path) -> None:
+    """Exactly, where the channels that stay have the same part in the sum of squares of each token."""
+    stream = torch.cat([3.0 * torch.ones(40), torch.ones(24)]) * torch.randn(64).sign()
+    share = (stream.square() / stream.square().sum()).double().numpy()
+    write_measured(tmp_path)
+    importance = Importance.load(tmp_path / pruned.IMPORTANCE)
+    shares = dict.fromkeys(importance.shares, share)
+    teacher = measured(tmp_path, replace(importance, channels=np.arange(64.0), shares=shares))
+    student, stay = prune(tmp_path, hidden_size=32), torch.arange(32, 64)
+    with torch.no_grad():
+        before, after = (
+            decoder.model.get_submodule(norm)(given) for decoder, given in ((teacher, stream), (student, stream[stay]))
+        )
+    assert torch.allclose(after, before[stay], rtol=1e-4)
+    assert not torch.allclose(teacher.model.get_submodule(norm).weight[stay], student.model.get_submodule(norm).weight)
+
+
 @given(
     groups=st.integers(1, 4), sharing=st.integers(1, 4), kept_groups=st.integers(1, 4), kept_sharing=st.integers(1, 4),
     seed=st.integers(0, 99),

@@ -7,8 +7,7 @@ that from damage; greedy texts do not, as two tokens of nearly the same logit ch
 a runtime can be told to round no activation, the same file is asked so, too: then nothing but float rounding remains.
 """
 
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from edgedistill.models.checkpoint_names import checkpoint_tensors
 from edgedistill.models.decoder import load_decoder
 from edgedistill.models.ggml_tensors import FLOATS
 from edgedistill.models.load import load_tokenizer
-from edgedistill.runtimes._likeness import LIMITS, ROWS, compared, same_chats, same_ids
+from edgedistill.runtimes._likeness import LIMITS, ROWS, compared, same_beginning, same_chats, same_ids
 from edgedistill.runtimes._odd_texts import ODD_DECODER_TEXTS
 from edgedistill.training.decoder_rows import DecoderRows
 from edgedistill.training.language import logits_of_row
@@ -50,7 +49,7 @@ def prove(
 
     Raises:
         ParityError: a difference is above its limit.
-        StageError: the runtime reads a text, or renders a conversation, as other ids.
+        StageError: the runtime reads or begins a text, or renders a conversation, as other ids.
     """
     rows = asked.rows
     loaded: Any = registry.load("edgedistill.runtimes", runtime).load(
@@ -58,6 +57,7 @@ def prove(
     )
     tokenizer = load_tokenizer(checkpoint)
     texts = same_ids(tokenizer, loaded, ODD_DECODER_TEXTS)
+    same_beginning(tokenizer, loaded)
     conversations = same_chats(tokenizer, loaded) if tokenizer.chat_template else 0
     rounded = _rounded(checkpoint, tensors)
     expected = logits_of_row(rounded, torch.device("cpu"))
@@ -70,10 +70,7 @@ def prove(
         kl_exact, _, _ = compared(expected, twin.logits, rows.counted, asked.vocabulary)
         if not kl_exact <= LIMITS["float"][0]:
             raise ParityError(file.name, "exact KL divergence", kl_exact, LIMITS["float"][0], f"{ROWS} validation rows")
-    quantized = any(one.type not in FLOATS for one in tensors.values())
-    kl_limit, sure_limit = LIMITS["quantized" if quantized else "float"]
-    if any(one.type == "F16" for one in tensors.values()):  # llama.cpp rounds what it multiplies with F16 to F16, too
-        kl_limit = LIMITS["quantized"][0] / 10
+    kl_limit, sure_limit = _limits({one.type for one in tensors.values()})
     if not kl <= kl_limit:
         raise ParityError(file.name, "KL divergence", kl, kl_limit, f"{ROWS} validation rows")
     if not sure >= sure_limit:
@@ -92,9 +89,17 @@ def prove(
     )
 
 
+def _limits(types: Collection[str]) -> tuple[float, float]:
+    """Return the most KL, in nats, and the least agreement of sure positions, for a model stored in these types."""
+    if not FLOATS.keys() >= set(types):
+        return LIMITS["quantized"]
+    kl, sure = LIMITS["float"]
+    return (LIMITS["quantized"][0] / 10 if "F16" in types else kl), sure  # llama.cpp rounds what meets F16 to F16, too
+
+
 def _rounded(checkpoint: Path, tensors: Mapping[str, Any]) -> Any:
     """Return the model in PyTorch with what was decided as its weights."""
-    model = deepcopy(load_decoder(checkpoint))
+    model = load_decoder(checkpoint)
     with torch.no_grad():
         for name, place in checkpoint_tensors(model).items():
             place.copy_(torch.from_numpy(tensors[name].floats()))

@@ -33,6 +33,20 @@ def same_ids(tokenizer: Any, loaded: Any, texts: Iterable[str]) -> int:
     return count
 
 
+def same_beginning(tokenizer: Any, loaded: Any) -> None:
+    """Check that checkpoint and runtime put the same ids before a document; `same_ids` asks for texts without.
+
+    Raises:
+        StageError: they do not.
+    """
+    whole, bare = (tokenizer("a", add_special_tokens=adds)["input_ids"] for adds in (True, False))
+    expected, given = whole[: whole.index(bare[0])], list(loaded.begin)
+    if given != expected:
+        raise StageError(
+            f"the file's tokenizer begins a text with the ids {given}, and the checkpoint's with {expected}"
+        )
+
+
 CHATS = (
     ({"role": "user", "content": "What is 2 + 2?"},),
     ({"role": "system", "content": "Be short."}, {"role": "user", "content": "Grüße,\n\t東京 🎬  "}),

@@ -5,6 +5,7 @@ No row holds two documents, so no token sees another text. Rows of like length s
 
 import hashlib
 import json
+import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,8 @@ def _under_template(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, as
 def conversation_row(tokenizer: Any, text: str, length: int) -> Row | None:
     """Return a conversation under the tokenizer's chat template; None where it is longer than `length` tokens.
 
-    What counts is what the assistant says, and the token that ends it; what the template writes after that is cut off.
+    What counts is what the assistant says after another, and the token that ends it; what the template writes after
+    that is cut off.
 
     Raises:
         DataError: the template refuses the conversation, or writes another beginning when it knows the answer, so that
@@ -119,7 +121,7 @@ def conversation_row(tokenizer: Any, text: str, length: int) -> Row | None:
     ids, spans = encoded["input_ids"], encoded["offset_mapping"]
     counts = np.zeros(len(ids), dtype=bool)
     for turn, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or not turn:  # nobody asked for what is said first
             continue
         before = _under_template(tokenizer, messages[:turn], asking=True)
         until = _under_template(tokenizer, messages[: turn + 1])
@@ -153,22 +155,29 @@ def drawn_rows(
     """Return so many rows that their sizes add up to `limit` at most, but at least one; in their order.
 
     Which ones is decided by a hash of their tokens and not by their place: the first rows of a file are often of one
-    time, one author, one kind. No more than the chosen rows are ever in memory.
+    time, one author, one kind. They are the first ones in the order of hashes, up to the first that does not fit: a
+    smaller one behind it is not taken instead, which would prefer short rows, and depend on the order of the file. No
+    more than the chosen rows are ever in memory.
 
     Args:
+        rows: (number of the text, row), in the order of the file.
         limit: None takes all.
         size: of a row.
     """
     if limit is None:
         return rows
-    kept: list[tuple[int, int, int, Row]] = []  # a heap: the row with the largest hash goes first
-    total = 0
+    kept: list[tuple[tuple[int, int], int, Row]] = []  # a heap: the row with the largest hash goes first
+    total, gone = 0, (-math.inf, 0.0)  # the last that went: what lies behind it is not taken either
     for order, (number, row) in enumerate(rows):
+        key = (-_hash_of(row), -order)
+        if key < gone:
+            continue
         total += size(row)
-        heappush(kept, (-_hash_of(row), order, number, row))
+        heappush(kept, (key, number, row))
         while total > limit and len(kept) > 1:
-            total -= size(heappop(kept)[-1])
-    return ((number, row) for _, _, number, row in sorted(kept, key=lambda one: one[1]))
+            gone, _, left_out = heappop(kept)
+            total -= size(left_out)
+    return ((number, row) for _, number, row in sorted(kept, key=lambda one: -one[0][1]))
 
 
 def _hash_of(row: Row) -> int:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from plain_llama import opened
 from tiny_gguf import BYTEWISE, ODD_TEXTS, TEXTUAL, tensors_of, write_checkpoint
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from edgedistill.export import gguf_file, gguf_layout, gguf_tokenizer
 from edgedistill.export.gguf_file import write_gguf
@@ -169,4 +171,17 @@ def test_special_tokens_and_template_are_found(tmp_path: Path) -> None:
     assert llama_cpp.llama_vocab_is_eog(vocab, 2)
     assert "im_start" in runs.metadata["tokenizer.chat_template"]
     assert runs.metadata["general.sampling.temp"] == "0.500000"
+    runs.close()
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_text_begins_as_the_tokenizer_has_it(tmp_path: Path, begins: bool) -> None:
+    model = write_checkpoint(tmp_path, "llama", "smollm")
+    if begins:
+        file = tmp_path / "tokenizer.json"
+        made = Tokenizer.from_file(str(file))
+        made.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
+        made.save(str(file))
+    runs = opened(write_file(tmp_path, model), vocab_only=True)
+    assert llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(runs.model)) == begins
     runs.close()
