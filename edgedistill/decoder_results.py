@@ -55,11 +55,11 @@ class Flip(Value):
 
 
 class DecoderSpeedup(Value):
-    """The other model's p50 over this one's, round by round."""
+    """The other model's time over this one's, round by round."""
 
-    prefill: Ratio
-    decode: Ratio
-    ttft: Ratio
+    prefill: Ratio = Field(description="Of p50.")
+    decode: Ratio = Field(description="Of means, as tokens per second are.")
+    ttft: Ratio = Field(description="Of p50.")
 
 
 class DecoderSubject(Value):

@@ -67,6 +67,14 @@ def test_a_speedup_is_the_ratio_of_each_round() -> None:
     assert turned.decode.low < turned.decode.high, "rounds are not mixed"
 
 
+def test_a_speedup_in_decoding_follows_from_the_tokens_per_second_beside_it() -> None:
+    stalling = [answer(20, 2, step_ns=[[2_000_000] * 9 + [40_000_000]] * 8)] * 3
+    rates = [latency.decode_of(rounds, PASSES, None).tokens_per_s for rounds in (TEACHER, stalling)]
+    ratio = latency.speedup(TEACHER, stalling).decode
+    assert ratio.median == pytest.approx(rates[1] / rates[0])
+    assert ratio.median < 1, "the p50 of its tokens is half of the teacher's, and yet it is slower"
+
+
 def subject(rounds: list[SpeedAnswer], **changes: Any) -> DecoderSubject:
     """Return what the stage would say of these rounds."""
     fields: dict[str, Any] = {

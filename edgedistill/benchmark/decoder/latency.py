@@ -33,7 +33,7 @@ def decode_of(rounds: Rounds, passes: Passes, single_threaded: SpeedAnswer | Non
         passes: what it read.
         single_threaded: the same model with one thread; None where the rounds had no more.
     """
-    each = [float(1e9 / step_ns(answer).mean()) for answer in rounds]
+    each = [1e9 / _mean_step_ns(answer) for answer in rounds]
     pooled_ns = np.concatenate([step_ns(answer) for answer in rounds])
     return Decode(
         name=f"tg{passes.decode_tokens} @ d{passes.prompt_tokens}",
@@ -52,18 +52,25 @@ def ttft_of(rounds: Rounds) -> Latency:
 
 
 def speedup(other: Rounds, subject: Rounds) -> DecoderSpeedup:
-    """Return another model's p50 over the subject's, of the same round each.
+    """Return another model's time over the subject's, of the same round each.
+
+    Prompts are compared by their p50 and decoding by its mean, as the tokens per second of both are, so that a ratio
+    stands beside rates that it follows from.
 
     Args:
         other: its rounds.
         subject: its rounds, in the same order.
     """
 
-    def ratio(part: Callable[[SpeedAnswer], np.ndarray]) -> Ratio:
-        each = [_p50_ns(part(theirs)) / _p50_ns(part(ours)) for theirs, ours in zip(other, subject, strict=True)]
+    def ratio(time_ns: Callable[[SpeedAnswer], float]) -> Ratio:
+        each = [time_ns(theirs) / time_ns(ours) for theirs, ours in zip(other, subject, strict=True)]
         return Ratio(median=float(np.median(each)), low=min(each), high=max(each))
 
-    return DecoderSpeedup(prefill=ratio(prefill_ns), decode=ratio(step_ns), ttft=ratio(first_ns))
+    return DecoderSpeedup(
+        prefill=ratio(lambda answer: _p50_ns(prefill_ns(answer))),
+        decode=ratio(_mean_step_ns),
+        ttft=ratio(lambda answer: _p50_ns(first_ns(answer))),
+    )
 
 
 def noise_of(rounds: Rounds, threads: int) -> Noise:
@@ -85,6 +92,11 @@ def first_ns(answer: SpeedAnswer) -> np.ndarray:
     """Return the time to the first token of each pass, (passes,): tokenizer and prefill."""
     first: np.ndarray = np.asarray(answer.encode_ns) + np.asarray(answer.prefill_ns)
     return first
+
+
+def _mean_step_ns(answer: SpeedAnswer) -> float:
+    """Return the mean time of a decoded token: what tokens per second are made of, slow ones included."""
+    return float(step_ns(answer).mean())
 
 
 def _p50_ns(samples_ns: np.ndarray) -> float:

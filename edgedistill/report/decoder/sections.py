@@ -55,8 +55,8 @@ def _performance(evidence: DecoderEvidence, recommended: str | None) -> Section:
         f"{benchmark.environment.threads} thread(s). Prefill reads a prompt in one go; decoding reads one token after "
         "another, with all before it in the KV cache; the first token's time includes the tokenizer. What follows is "
         "given and not drawn, so every model does the same work. A ratio is the median over rounds of the teacher's "
-        "p50 over the model's own. Peak memory is the high-water mark of a process that runs this one model; MB are "
-        f"10⁶ bytes.{vocabulary.pace(evidence)}"
+        "time over the model's own: of p50, and in decoding of the mean, as tokens per second are. Peak memory is the "
+        f"high-water mark of a process that runs this one model; MB are 10⁶ bytes.{vocabulary.pace(evidence)}"
     )
     if benchmark.environment.emulated:
         lead += f" The target {benchmark.environment.target} is emulated: these are not the device's own times."
