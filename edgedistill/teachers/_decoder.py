@@ -9,6 +9,8 @@ from typing import Any
 from edgedistill.errors import ModelError
 from edgedistill.values import Corpus, Teacher, Training
 
+TALKS = "name an instruct model, whose files have one, or leave conversations out and give texts"
+
 
 def prepare(options: Any, task: Any, corpus: Corpus, base: Path, folder: Path) -> Teacher:
     """Return the teacher.
@@ -76,7 +78,7 @@ def _check(tokenizer: Any, model: Any, task: Any) -> None:
     if positions is not None and task.max_length > positions:
         raise ModelError(f"task.max_length: {task.max_length} tokens are more than the teacher's {positions}; lower it")
     if task.conversations and tokenizer.chat_template is None:
-        raise ModelError("the teacher's tokenizer has no chat template, and task.conversations needs one")
+        raise ModelError(f"the teacher's tokenizer has no chat template, and task.conversations needs one; {TALKS}")
 
 
 def _fit(model: Any, tokenizer: Any, options: Any, task: Any, corpus: Corpus, progress: Path) -> Training:

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from edgedistill.errors import ModelError
 from edgedistill.recipe_sections import ModelReference
 from edgedistill.section import TeacherOptions
+from edgedistill.teachers._decoder import TALKS
 from edgedistill.values import Corpus, Teacher
 
 UNFITTED = (
@@ -101,7 +102,7 @@ def prepare(options: Options, task: Any, corpus: Corpus, base: Path, folder: Pat
     shutil.copyfile(source, file)
     copy_texts(source.parent, checkpoint)
     if task.conversations and load_tokenizer(checkpoint).chat_template is None:
-        raise ModelError(f"{source.name} has no chat template, and task.conversations needs one")
+        raise ModelError(f"{source.name} has no chat template, and task.conversations needs one; {TALKS}")
     llama_cpp.load(checkpoint, file.name, threads=options.threads, context_tokens=_context(checkpoint, task.max_length))
     held, digest_of_file = contents(file), sha256_of(file)
     return Teacher(
