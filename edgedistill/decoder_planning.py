@@ -3,8 +3,10 @@
 from typing import Any
 
 from edgedistill.models.anatomy import Anatomy
+from edgedistill.models.layer_choice import ALL_EVERY, CHEAPEST
 from edgedistill.models.student import cut_from_codes, own_checkpoint, starts_apart
 from edgedistill.recipe import Recipe
+from edgedistill.section import StudentOptions
 
 FLOPS_PER_S = 4e10  # what two ordinary cores reach on matrices of this size
 ENCODED_WEIGHTS_PER_S = 2e6  # of ggml's encoder, on one core
@@ -61,6 +63,7 @@ def guesses(
     }  # fmt: skip
     if starts_apart(recipe.student, recipe.teacher):
         measured = min(getattr(recipe.student, "calibration_tokens", 0), train)
+        measured += _searched(recipe.student, teacher.layers, train)
         found["start"] = (
             SMALL_S + seconds(teacher, (2 if fit else 1) * measured),
             (made.weights_bytes if own_checkpoint(recipe.student) else START_BYTES)
@@ -78,6 +81,15 @@ def guesses(
         size = (0 if codes else teacher.weights_bytes // 2) + made.weights_bytes * (6 + len(recipe.quantize)) // 6
         found[f"export-{layout.format}"] = (3 * SMALL_S, size)
     return found
+
+
+def _searched(options: StudentOptions, layers: int, train: float) -> float:
+    """Return how many tokens a teacher of so many layers reads while layers are dropped one by one."""
+    stay = getattr(options, "searched", None)
+    if stay is None:
+        return 0
+    rounds = [CHEAPEST if gone % ALL_EVERY else layers - gone for gone in range(layers - stay)]
+    return sum(rounds) * min(getattr(options, "search_tokens", 0), train)
 
 
 def _answering(recipe: Recipe, prompt_bytes: int, teacher: Anatomy, data_bytes: int) -> tuple[float, int]:

@@ -229,6 +229,12 @@ class DecoderStart(StageValue):
         description="Checkpoint of the teacher -> folder with the importance of its parts; empty where none is wanted."
     )
     calibration_tokens: int = Field(description="That importance was measured on.")
+    layers: tuple[int, ...] = Field(
+        (), description="Of the teacher's, chosen by the loss without them; empty where the recipe names them."
+    )
+    layer_losses: tuple[float, ...] = Field(
+        (), description="Of the whole teacher, then after each layer that went, in nats a token; before any training."
+    )
     seconds: float
     unpacked: Unpacked | None = Field(
         None, description="Of a teacher without weights that PyTorch reads, where needed."

@@ -184,7 +184,8 @@ def _before_signals(
             "start", "distill", ("distill/decoder/start.py", *CUTTING, *shared, *runs), (texts, "teacher"),
             task=recipe.task.model_dump(mode="json", exclude=KEPT), model=own,
             licence=getattr(recipe.student, "licence", None), files=None if own is None else resolve.digest(own, base),
-            tokens=getattr(recipe.student, "calibration_tokens", None), unpacks=cut, versions={**trainers, **runner},
+            tokens=getattr(recipe.student, "calibration_tokens", None), unpacks=cut, **_search(recipe.student),
+            versions={**trainers, **runner},
         )  # fmt: skip
     if recipe.student.vocabulary is not None:
         add(
@@ -193,6 +194,12 @@ def _before_signals(
             vocabulary=recipe.student.vocabulary, conversations=getattr(recipe.task, "conversations", None),
             versions=trainers,
         )  # fmt: skip
+
+
+def _search(options: Any) -> dict[str, int]:
+    """Return what the choice of layers depends on, where they are left to their loss."""
+    layers = getattr(options, "searched", None)
+    return {} if layers is None else {"layers": layers, "search_tokens": options.search_tokens}
 
 
 def _teacher_runs_in(recipe: Recipe) -> tuple[tuple[str, ...], Mapping[str, str]]:

@@ -79,6 +79,7 @@ def test_a_pruned_student_and_its_controls_start_alike(tmp_path: Path, monkeypat
     start, student = made.value("start", DecoderStart), made.value("student", DecoderStudent)
     assert start.importance.keys() == {"checkpoint"}
     assert start.calibration_tokens > 50
+    assert len(start.layers) == len(start.layer_losses) == 2, "of three, one went"
     trained, twin, untrained = made.initial
     assert same(trained, twin)
     assert same(trained, untrained)
@@ -89,6 +90,7 @@ def test_a_pruned_student_and_its_controls_start_alike(tmp_path: Path, monkeypat
     text = made.file.read_text(encoding="utf-8")
     for old, new, again in (
         ("hidden_size: 32", "hidden_size: 48", False), ("layers: 2,", "calibration_tokens: 64,", True),
+        ("layers: 2,", "layers: 1,", True), ("layers: 2,", "layers: [0, 2],", True),
         ("max_length: 48", "max_length: 32", True),
     ):  # fmt: skip
         made.file.write_text(text.replace(old, new), encoding="utf-8")

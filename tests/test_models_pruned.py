@@ -20,6 +20,8 @@ from edgedistill.models.config_json import read_config
 from edgedistill.models.cut_decoder import kept, most_important
 from edgedistill.models.decoder import load_decoder
 from edgedistill.models.decoder_parts import DecoderSizes, sizes_in
+from edgedistill.models.layer_choice import LayerChoice
+from edgedistill.models.students import layers as by_layers
 from edgedistill.models.students import pruned
 
 SMALLER = {"layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
@@ -238,6 +240,16 @@ def test_another_architecture_and_a_part_that_is_unknown_are_refused(tmp_path: P
     measured(tmp_path, replace(Importance.load(tmp_path / pruned.IMPORTANCE), shares={}))
     with pytest.raises(ModelError, match=r"does not know the teacher's model\.layers\.0\.input_layernorm"):
         prune(tmp_path, hidden_size=32)
+
+
+def test_a_number_of_layers_keeps_those_that_were_chosen(tmp_path: Path) -> None:
+    write_measured(tmp_path, layers=4)
+    chosen = LayerChoice.load(tmp_path / pruned.LAYERS).layers
+    named = by_layers.make(by_layers.Options(kind="layers", layers=chosen), tmp_path, (), tmp_path).eval()
+    assert torch.allclose(logits(prune(tmp_path, layers=len(chosen))), logits(named), atol=1e-6)
+    others = next(two for two in ((0, 1), (1, 2), (2, 3)) if two != chosen)
+    other = by_layers.make(by_layers.Options(kind="layers", layers=others), tmp_path, (), tmp_path).eval()
+    assert not torch.allclose(logits(prune(tmp_path, layers=len(chosen))), logits(other), atol=1e-3)
 
 
 def test_it_says_what_it_was_made_of() -> None:

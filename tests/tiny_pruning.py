@@ -1,5 +1,6 @@
 """Tiny decoders to prune, and the importance of their parts."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from tiny_gguf import write_checkpoint
 
 from edgedistill.models.activation_importance import Importance, measure
 from edgedistill.models.decoder import load_decoder
+from edgedistill.models.layer_choice import choose
 from edgedistill.models.students import pruned
 from edgedistill.training.rows import TokenRows
 
 IDS = torch.randint(3, VOCAB, (3, 9), generator=torch.Generator().manual_seed(0))
 MASK = torch.tensor([[1] * 9, [1] * 5 + [0] * 4, [1] + [0] * 8])
+STAY = 2  # layers of a teacher with more
 
 
 def calibration_rows(seed: int = 0) -> TokenRows:
@@ -33,7 +36,21 @@ def measured(folder: Path, importance: Importance | None = None) -> Any:
     """Write what is measured of a checkpoint, or what is given, beside it; and return it as it is loaded."""
     decoder = load_decoder(folder)
     (measure(decoder, calibration_rows()) if importance is None else importance).save(folder / pruned.IMPORTANCE)
+    if len(decoder.model.base_model.layers) > STAY:
+        choose(decoder, loss_of(decoder), STAY, folder / pruned.LAYERS)
     return decoder
+
+
+def loss_of(decoder: Any) -> Callable[[], float]:
+    """Return what computes a decoder's loss on a few rows, as it stands then."""
+
+    @torch.no_grad()
+    def loss() -> float:
+        said = decoder(IDS, MASK)[:, :-1].log_softmax(-1)
+        read = MASK[:, 1:].bool()
+        return -float(said.gather(-1, IDS[:, 1:, None])[..., 0][read].mean())
+
+    return loss
 
 
 def prune(folder: Path, **options: Any) -> Any:

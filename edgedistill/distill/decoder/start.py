@@ -7,13 +7,15 @@ teacher is a GGUF file, and the student is to be cut out of it, its weights are 
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from accelerate import Accelerator
 
+from edgedistill import registry
 from edgedistill.corpus.read import texts_of
 from edgedistill.decoder_values import DecoderStart, DecoderTokens, Unpacked
 from edgedistill.distill.decoder.unpacked import calibration_rows, weights_of, written
@@ -22,17 +24,29 @@ from edgedistill.files import sha256_of_tree
 from edgedistill.models.activation_importance import measure
 from edgedistill.models.config_json import longest_input, read_config
 from edgedistill.models.decoder import load_decoder
+from edgedistill.models.layer_choice import choose
 from edgedistill.models.load import load_reader, load_tokenizer
 from edgedistill.models.resolve import copy_checkpoint, describe, resolve
 from edgedistill.models.student import own_checkpoint
-from edgedistill.models.students.pruned import IMPORTANCE
+from edgedistill.models.students.pruned import IMPORTANCE, LAYERS
 from edgedistill.section import StudentOptions
 from edgedistill.student_values import OwnStart
-from edgedistill.training.decoder_rows import rendered
+from edgedistill.training.decoder_rows import DecoderRows, rendered
+from edgedistill.training.following import LOSSES, Following
 from edgedistill.values import Corpus, Teacher
 
 COMPARED = 1000  # texts of each split
 ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of the teacher; fields as `DecoderStart` has them."""
+
+    importance: dict[str, str] = field(default_factory=dict)
+    tokens: int = 0
+    layers: tuple[int, ...] = ()
+    layer_losses: tuple[float, ...] = ()
 
 
 def begin(
@@ -55,18 +69,19 @@ def begin(
     """
     progress, started = folder / "progress", time.monotonic()
     progress.mkdir(exist_ok=True)
-    own, compared, tokens = None, 0, 0
-    importance: dict[str, str] = {}
+    own, compared, measured = None, 0, Measured()
     unpacked = written(teacher, task, corpus, folder) if unpacks else None
     if own_checkpoint(options) is not None:
         own, compared = _own(options, task, teacher, corpus, base, folder)
     elif options.CALIBRATED:
-        importance, tokens = _measured(options, task, teacher, corpus, folder, unpacked)
+        measured = _measured(options, task, teacher, corpus, folder, unpacked)
     return DecoderStart(
         start=own,
         compared_texts=compared,
-        importance=importance,
-        calibration_tokens=tokens,
+        importance=measured.importance,
+        calibration_tokens=measured.tokens,
+        layers=measured.layers,
+        layer_losses=measured.layer_losses,
         seconds=time.monotonic() - started,
         unpacked=unpacked,
     )
@@ -97,18 +112,30 @@ def beginning(
 
 def _measured(
     options: Any, task: Any, teacher: Teacher, corpus: Corpus, folder: Path, unpacked: Unpacked | None
-) -> tuple[dict[str, str], int]:  # fmt: skip
+) -> Measured:  # fmt: skip
     """Measure the teacher's parts; where it was fitted, those of what it was before too: the control starts there."""
-    rows = calibration_rows(task, teacher, corpus, folder, options.calibration_tokens).tokens
-    device, found = Accelerator().device, {}
+    rows = calibration_rows(task, teacher, corpus, folder, options.calibration_tokens)
+    device, found = Accelerator().device, Measured(tokens=len(rows.tokens.ids))
     for checkpoint in filter(None, (teacher.checkpoint, teacher.base)):
         place = folder / "importance" / str(checkpoint)
         place.mkdir(parents=True, exist_ok=True)
         weights = teacher.path(checkpoint) if unpacked is None else folder / unpacked.checkpoint
         decoder = load_decoder(weights).to(device)
-        measure(decoder, rows).save(place / IMPORTANCE)
-        found[str(checkpoint)] = f"importance/{checkpoint}"
-    return found, len(rows.ids)
+        measure(decoder, rows.tokens).save(place / IMPORTANCE)
+        found.importance[str(checkpoint)] = f"importance/{checkpoint}"
+        if options.searched is not None:
+            few = calibration_rows(task, teacher, corpus, folder, options.search_tokens, "search_")
+            choice = choose(decoder, _loss_of(decoder, few), options.searched, place / LAYERS)
+            if checkpoint == teacher.checkpoint:
+                found = replace(found, layers=choice.layers, layer_losses=choice.losses)
+    return found
+
+
+def _loss_of(decoder: Any, rows: DecoderRows) -> Callable[[], float]:
+    """Return what computes the mean loss in nats of a decoder, as it stands then, on what counts in these rows."""
+    gold = registry.load(LOSSES, "cross_entropy").Options(loss="cross_entropy")
+    following = Following((gold,), rows, rows, None, decoder.vocab_size)
+    return lambda: following.validate(decoder)[0]
 
 
 def _own(

@@ -64,9 +64,11 @@ def written(teacher: Teacher, task: Any, corpus: Corpus, folder: Path) -> Unpack
     return Unpacked(checkpoint="unpacked", positions=positions, kl=kl, agreement=agreement)
 
 
-def calibration_rows(task: Any, teacher: Teacher, corpus: Corpus, folder: Path, tokens: int) -> DecoderRows:
+def calibration_rows(
+    task: Any, teacher: Teacher, corpus: Corpus, folder: Path, tokens: int, prefix: str = ""
+) -> DecoderRows:
     """Return rows of the calibration split, at most so many tokens; their files lie in `folder`/progress."""
     tokenizer = load_tokenizer(teacher.path(teacher.checkpoint))
-    files = {part: folder / "progress" / f"{part}.npy" for part in PARTS}
+    files = {part: folder / "progress" / f"{prefix}{part}.npy" for part in PARTS}
     texts = rows_of_texts(tokenizer, texts_of(corpus, "calibration"), task.max_length, conversations=task.conversations)
     return write_rows(texts, files, tokenizer.pad_token_id, tokens)

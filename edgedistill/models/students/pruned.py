@@ -23,7 +23,7 @@ from edgedistill.models.decoder_parts import DecoderSizes, family_of, sizes_in
 from edgedistill.models.students import layers as by_layers
 from edgedistill.section import StudentOptions
 
-IMPORTANCE = "importance.safetensors"
+IMPORTANCE, LAYERS = "importance.safetensors", "layers.json"
 WIDTHS = ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 
@@ -32,7 +32,12 @@ class Options(StudentOptions):
 
     kind: Literal["pruned"]
     layers: Annotated[int, Field(ge=1)] | tuple[by_layers.Index, ...] | None = Field(
-        None, description="How many, spread evenly with the first and the last among them; or which, counted from 0."
+        None,
+        description="How many: one after another goes, each time the one whose loss on calibration text is missed "
+        "least; or which, counted from 0.",
+    )
+    search_tokens: int = Field(
+        1024, ge=64, description="Most tokens of the calibration split that layers are dropped on, whole rows."
     )
     hidden_size: int | None = Field(
         None, ge=8, description="Channels of the stream between the layers; a multiple of 32, better of 256."
@@ -58,6 +63,11 @@ class Options(StudentOptions):
 
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})
     CALIBRATED: ClassVar[bool] = True
+
+    @property
+    def searched(self) -> int | None:
+        """How many layers are to stay, where the recipe leaves it to their loss which."""
+        return self.layers if isinstance(self.layers, int) else None
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -121,7 +131,7 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
     Args:
         teacher: the checkpoint to take the weights from.
         labels: none.
-        folder: with what was measured of that very checkpoint, in IMPORTANCE.
+        folder: with what was measured of that very checkpoint, in IMPORTANCE, and in LAYERS where they were chosen.
 
     Raises:
         ModelError: the student cannot be cut out of this teacher.
@@ -129,11 +139,14 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
     from edgedistill.models.activation_importance import Importance
     from edgedistill.models.config_json import read_config
     from edgedistill.models.cut_decoder import CutDecoder, kept
+    from edgedistill.models.layer_choice import LayerChoice
 
     written = read_config(teacher)
     before, after = _plan(options, written)
     importance = Importance.load(folder / IMPORTANCE)
     wanted = _layers(options, written)
+    if options.searched not in (None, layers_of(written)):
+        wanted = wanted.model_copy(update={"layers": LayerChoice.load(folder / LAYERS).layers})
     stay = by_layers.chosen(wanted, layers_of(written))
     cut = by_layers.make(wanted, teacher, labels, folder)
     family = family_of(written)
@@ -172,9 +185,9 @@ def describe(options: Options) -> str:
     """Say in words what the student starts from."""
     widths = [name for name in WIDTHS if getattr(options, name) is not None]
     what = ", ".join(["layers"] * (options.layers is not None) + [name.removeprefix("num_") for name in widths])
+    said = "its loss and its activations" if options.searched is not None else "its activations"
     return (
-        f"the teacher's weights, pruned ({what.replace('_', ' ') or 'nothing'}) by what its activations on calibration "
-        "text say"
+        f"the teacher's weights, pruned ({what.replace('_', ' ') or 'nothing'}) by what {said} on calibration text say"
     )
 
 

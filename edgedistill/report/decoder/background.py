@@ -137,6 +137,12 @@ def _begun(start: DecoderStart) -> str:
         told.append(
             f"importance on {count(start.calibration_tokens)} tokens of calibration, in {duration(start.seconds)}"
         )
+    if start.layers:
+        first, last = start.layer_losses[0], start.layer_losses[-1]
+        told.append(
+            f"layers {', '.join(map(str, start.layers))} stay, by the loss without the others: {nats(first)} nats a "
+            f"token with all, {nats(last)} with these, before training"
+        )
     return "; ".join(told)
 
 
