@@ -4,9 +4,8 @@ Run: python benchmarks/layers_to_drop.py CHECKPOINT TEXTS.jsonl [--keep 18] [--t
 
 CHECKPOINT is a folder of transformers, such as stages/teacher-*/checkpoint of a run; TEXTS has conversations (prompt
 and answer), of which the answers are judged, or texts. Printed are the losses without each single layer, then with
-`keep` layers left: evenly spaced, as `layers: 18` has them; one block gone; those gone whose single loss hurts least;
-and, as a list that a recipe takes, one layer after another gone that hurts least beside those before it. The last looks
-at the CHEAPEST layers of each round alone, and at all again every fourth round.
+`keep` layers left: evenly spaced, as kind `layers` has them; one block gone; those gone whose single loss hurts least;
+and, as kind `pruned` chooses them, one layer after another gone that hurts least beside those before it.
 
 Source: Men et al. 2024, "ShortGPT: Layers in Large Language Models are More Redundant Than You Expect",
 arXiv:2403.03853, section 3 (layers differ widely in what their removal costs; there by similarity, here by loss).
@@ -14,20 +13,20 @@ arXiv:2403.03853, section 3 (layers differ widely in what their removal costs; t
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from edgedistill.corpus.sources.conversations import as_text
 from edgedistill.models.decoder import Decoder, load_decoder
+from edgedistill.models.layer_choice import choose, only
 from edgedistill.models.load import load_tokenizer
 from edgedistill.training.decoder_rows import Row, conversation_row, document_rows, drawn_rows
 
 LONGEST = 512  # tokens of a row
-CHEAPEST = 8  # layers that a round looks at
 
 
 def rows_of(file: Path, tokenizer: object, tokens: int, system: str | None) -> list[Row]:
@@ -46,9 +45,8 @@ def rows_of(file: Path, tokenizer: object, tokens: int, system: str | None) -> l
 
 
 @torch.no_grad()
-def loss_with(model: Decoder, layers: list[nn.Module], kept: list[int], rows: list[Row]) -> float:
-    """Return the mean loss of the tokens that count, in nats, with these layers alone."""
-    model.model.model.layers = nn.ModuleList(layers[number] for number in kept)
+def loss_of(model: Decoder, rows: list[Row]) -> float:
+    """Return the mean loss of the tokens that count, in nats, with the layers that the model has now."""
     lost = count = 0.0
     for row in rows:
         ids = torch.tensor([row.ids])
@@ -57,17 +55,6 @@ def loss_with(model: Decoder, layers: list[nn.Module], kept: list[int], rows: li
         lost -= float(said.sum())
         count += len(said)
     return lost / count
-
-
-def one_by_one(loss: Callable[[list[int]], float], every: list[int], keep: int) -> Iterator[tuple[list[int], float]]:
-    """Yield the layers that are left, and their loss, as one after another goes."""
-    kept, looked_at = list(every), list(every)
-    while len(kept) > keep:
-        losses = {one: loss([two for two in kept if two != one]) for one in looked_at}
-        order = sorted(losses, key=lambda one: losses[one])
-        kept.remove(order[0])
-        yield list(kept), losses[order[0]]
-        looked_at = order[1:CHEAPEST] if (len(every) - len(kept)) % 4 else list(kept)
 
 
 def main() -> None:
@@ -81,22 +68,29 @@ def main() -> None:
     asked = arguments.parse_args()
     model, tokenizer = load_decoder(asked.checkpoint), load_tokenizer(asked.checkpoint)
     rows = rows_of(asked.texts, tokenizer, asked.tokens, asked.system)
-    layers = list(model.model.model.layers)
-    every = list(range(len(layers)))
+    every = range(model.model.config.num_hidden_layers)
     gone = len(every) - asked.keep
-    print(f"{len(rows)} rows; all {len(every)} layers: {loss_with(model, layers, every, rows):.3f} nats a token")
-    single = {one: loss_with(model, layers, [two for two in every if two != one], rows) for one in every}
+
+    def loss_with(kept: Iterable[int]) -> float:
+        with only(model, list(kept)):
+            return loss_of(model, rows)
+
+    print(f"{len(rows)} rows; all {len(every)} layers: {loss_with(every):.3f} nats a token")
+    single = {one: loss_with(two for two in every if two != one) for one in every}
     print("without one:", ", ".join(f"{one}: {loss:.2f}" for one, loss in single.items()))
     even = [int(one) for one in np.linspace(0, len(every) - 1, asked.keep).round()]
-    print(f"evenly spaced, {asked.keep} left: {loss_with(model, layers, even, rows):.2f}")
+    print(f"evenly spaced, {asked.keep} left: {loss_with(even):.2f}")
     for first in range(3, len(every) - gone - 1, 3):
-        kept = [one for one in every if not first <= one < first + gone]
-        print(f"without {first} to {first + gone - 1}: {loss_with(model, layers, kept, rows):.2f}")
+        lost = loss_with(one for one in every if not first <= one < first + gone)
+        print(f"without {first} to {first + gone - 1}: {lost:.2f}")
     cheap = sorted(single, key=lambda one: single[one])[:gone]
     kept = [one for one in every if one not in cheap]
-    print(f"without those that hurt least alone: {loss_with(model, layers, kept, rows):.2f}\n  layers: {kept}")
-    for kept, loss in one_by_one(lambda some: loss_with(model, layers, some, rows), every, asked.keep):
-        print(f"one by one, {len(kept)} left: {loss:.3f}\n  layers: {kept}", flush=True)
+    print(f"without those that hurt least alone: {loss_with(kept):.2f}\n  layers: {kept}")
+    with tempfile.TemporaryDirectory() as folder:
+        found = choose(model, lambda: loss_of(model, rows), asked.keep, Path(folder) / "layers.json")
+    for left, loss in zip(reversed(every), found.losses[1:], strict=False):
+        print(f"one by one, {left} left: {loss:.3f}")
+    print(f"  layers: {list(found.layers)}")
 
 
 if __name__ == "__main__":
