@@ -18,6 +18,7 @@ from edgedistill.decoder_values import (
 from edgedistill.errors import StageError
 from edgedistill.export.decoder_file import FLOAT_STUDENT, Described
 from edgedistill.export.decoder_parity import Asked, prove
+from edgedistill.export.genai_names import HEAD
 from edgedistill.export.notice import write_notice
 from edgedistill.files import clear, files_in, sha256_of, sha256_of_place
 from edgedistill.progress import bar
@@ -151,5 +152,6 @@ def _files_of(place: Path) -> list[Path]:
 def _importance(model: QuantizedDecoder) -> dict[str, str] | None:
     if not model.importance_positions:
         return None
-    entries = sum(len(one.shape) == 2 for one in model.tensors)
+    matrices = {one.name for one in model.tensors if len(one.shape) == 2}
+    entries = len(matrices) - (HEAD in matrices)  # a table that no head shares is looked up and never multiplied
     return {"dataset": "calibration split", "entries_count": str(entries)}

@@ -17,10 +17,10 @@ import torch
 from edgedistill import registry
 from edgedistill.decoder_values import DecoderParity
 from edgedistill.errors import ParityError
-from edgedistill.models.checkpoint_names import checkpoint_tensors
 from edgedistill.models.decoder import load_decoder
 from edgedistill.models.ggml_tensors import FLOATS
 from edgedistill.models.load import load_tokenizer
+from edgedistill.quantize.rounded import put
 from edgedistill.runtimes._likeness import LIMITS, ROWS, compared, same_beginning, same_chats, same_ids
 from edgedistill.runtimes._odd_texts import ODD_DECODER_TEXTS
 from edgedistill.training.decoder_rows import DecoderRows
@@ -59,7 +59,8 @@ def prove(
     texts = same_ids(tokenizer, loaded, ODD_DECODER_TEXTS)
     same_beginning(tokenizer, loaded)
     conversations = same_chats(tokenizer, loaded) if tokenizer.chat_template else 0
-    rounded = _rounded(checkpoint, tensors)
+    rounded = load_decoder(checkpoint)
+    put(tensors, rounded)
     expected = logits_of_row(rounded, torch.device("cpu"))
     kl, agreement, sure = compared(expected, loaded.logits, rows.counted, asked.vocabulary)
     kl_exact = None
@@ -95,12 +96,3 @@ def _limits(types: Collection[str]) -> tuple[float, float]:
         return LIMITS["quantized"]
     kl, sure = LIMITS["float"]
     return (LIMITS["quantized"][0] / 10 if "F16" in types else kl), sure  # llama.cpp rounds what meets F16 to F16, too
-
-
-def _rounded(checkpoint: Path, tensors: Mapping[str, Any]) -> Any:
-    """Return the model in PyTorch with what was decided as its weights."""
-    model = load_decoder(checkpoint)
-    with torch.no_grad():
-        for name, place in checkpoint_tensors(model).items():
-            place.copy_(torch.from_numpy(tensors[name].floats()))
-    return model

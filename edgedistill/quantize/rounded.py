@@ -25,7 +25,17 @@ def simulated(model: Any, tensors: Mapping[str, StoredTensor]) -> Any:
         QuantizationError: the tensors are not those of this model.
     """
     rounded = deepcopy(model)
-    places = checkpoint_tensors(rounded)
+    put(tensors, rounded)
+    return rounded
+
+
+def put(tensors: Mapping[str, StoredTensor], model: Any) -> None:
+    """Give a model what the tensors stand for as its weights.
+
+    Raises:
+        QuantizationError: the tensors are not those of this model.
+    """
+    places = checkpoint_tensors(model)
     if places.keys() != tensors.keys():
         odd = sorted(places.keys() ^ tensors.keys())
         raise QuantizationError(
@@ -34,4 +44,3 @@ def simulated(model: Any, tensors: Mapping[str, StoredTensor]) -> Any:
     with torch.no_grad():
         for name, place in places.items():
             place.copy_(torch.from_numpy(tensors[name].floats()))
-    return rounded
