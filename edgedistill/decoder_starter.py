@@ -38,9 +38,9 @@ data:
   # test: {test}  # held-out rows of your own
 
 student:
-  kind: pruned  # the neurons that do most on your text stay; needs calibration text, which is cut from train
-  intermediate_size: {neurons}  # of {all_neurons} in each of {layers} layers
-  # layers: {fewer_layers}  # fewer layers too, which makes it faster than fewer neurons do: those missed least go
+  kind: pruned  # cut out of the teacher, by what is missed least on calibration text, which comes from train
+  layers: {fewer_layers}  # of {layers}
+  intermediate_size: {neurons}  # of {all_neurons} neurons in each
   # vocabulary: {{min_count: 1}}  # drop tokens that your text never uses; for a narrow domain
 
 distill:

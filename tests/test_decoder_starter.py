@@ -49,7 +49,7 @@ def test_it_is_a_recipe_that_a_build_would_take(
     assert (recipe.task.kind, recipe.task.conversations) == ("text_generation", conversations)
     assert recipe.data.train.source == source
     assert {key: getattr(recipe.data.train, key) for key in keys} == keys
-    assert recipe.student.intermediate_size == 64
+    assert (recipe.student.layers, recipe.student.intermediate_size) == (1, 64)
     assert "40 rows" in said
     assert "40 rows" in out.read_text(encoding="utf-8")
     if pytest.importorskip("llama_cpp", reason="the recipe names GGUF, which the extra writes"):
