@@ -131,5 +131,5 @@ def parts_of(talk: TalkGlance, model: TeacherGlance) -> dict[str, object]:
         "neurons": min(half, neurons),
         "all_neurons": neurons,
         "layers": layers,
-        "fewer_layers": max(1, 2 * layers // 3),
+        "fewer_layers": max(1, 5 * layers // 9),
     }
