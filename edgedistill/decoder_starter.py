@@ -38,9 +38,7 @@ data:
   # test: {test}  # held-out rows of your own
 
 student:
-  kind: pruned  # cut out of the teacher, by what is missed least on calibration text, which comes from train
-  layers: {fewer_layers}  # of {layers}
-  intermediate_size: {neurons}  # of {all_neurons} neurons in each
+{student}
   # vocabulary: {{min_count: 1}}  # drop tokens that your text never uses; for a narrow domain
 
 distill:
@@ -60,6 +58,15 @@ export:
 budget:  # a build that misses one of these exits with 3
   min_retained_quality: 0.9
 """
+
+
+PRUNED = """\
+  kind: pruned  # cut out of the teacher, by what is missed least on calibration text, which comes from train
+  layers: {fewer}  # of {layers}
+  intermediate_size: {neurons}  # of {all_neurons} neurons in each"""
+THINNED = """\
+  kind: layers  # of this teacher whole layers alone can go
+  layers: {fewer}  # of {layers}, spread evenly; a list names them"""
 
 
 @dataclass(frozen=True)
@@ -128,8 +135,7 @@ def parts_of(talk: TalkGlance, model: TeacherGlance) -> dict[str, object]:
         "max_length": min(MAX_LENGTH, model.max_length or MAX_LENGTH),
         "runs": "  # read as float32; kind: gguf runs the file in llama.cpp instead" if "file" in model.model else "",
         "rows": talk.rows,
-        "neurons": min(half, neurons),
-        "all_neurons": neurons,
-        "layers": layers,
-        "fewer_layers": max(1, 5 * layers // 9),
+        "student": (PRUNED if neurons else THINNED).format(
+            fewer=max(1, 5 * layers // 9), layers=layers, neurons=min(half, neurons), all_neurons=neurons
+        ),
     }

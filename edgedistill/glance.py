@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ from edgedistill.errors import DataError, ModelError
 from edgedistill.models import gguf_header
 from edgedistill.models.anatomy import layers_of
 from edgedistill.models.config_json import is_causal, longest_input, read_config
+from edgedistill.models.decoder_parts import family_of, sizes_in
 from edgedistill.models.gguf_checkpoint import outline
 from edgedistill.models.resolve import resolve
 from edgedistill.recipe_sections import ModelReference
@@ -49,7 +50,7 @@ class TeacherGlance:
     licence: str | None
     max_length: int | None
     layers: int | None = None  # of a causal language model; None for every other
-    neurons: int | None = None  # in the feed-forward part of each layer; likewise
+    neurons: int | None = None  # in the feed-forward part of each layer; likewise, and where these can be pruned
 
 
 @dataclass
@@ -136,7 +137,16 @@ def _glance(model: dict[str, str], config: dict[str, Any], licence: str | None) 
     longest = longest_input(config)
     if not is_causal(config):
         return TeacherGlance(model, head_labels(config), licence, longest)
-    return TeacherGlance(model, None, licence, longest, layers_of(config), config.get("intermediate_size"))
+    return TeacherGlance(model, None, licence, longest, layers_of(config), _neurons_in(config))
+
+
+def _neurons_in(config: Mapping[str, Any]) -> int | None:
+    """Return how many neurons each layer of a language model has; None where it is of no kind that can be pruned."""
+    try:
+        family_of(config)
+        return sizes_in(config).intermediate_size
+    except ModelError:
+        return None
 
 
 def rows_of(file: Path, source: str) -> Iterator[dict[str, Any]]:

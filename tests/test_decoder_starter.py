@@ -66,6 +66,19 @@ def test_a_gguf_file_is_a_teacher_too(tmp_path: Path, teacher: Path, monkeypatch
     assert recipe.teacher.licence == "mit"
 
 
+def test_of_a_teacher_that_cannot_be_pruned_whole_layers_go(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=300, n_positions=512, n_embd=32, n_layer=4, n_head=2, bos_token_id=0, eos_token_id=0)
+    )
+    model.save_pretrained(tmp_path / "old")
+    out = tmp_path / "first.yaml"
+    starter.write(str(tmp_path / "old"), lines(tmp_path / "d.jsonl", TEXTS), out)
+    recipe: Any = recipe_file.load(out)
+    assert (recipe.student.kind, recipe.student.layers) == ("layers", 2)
+
+
 def test_plain_text_and_columns_are_read_too(tmp_path: Path, teacher: Path) -> None:
     (tmp_path / "d.txt").write_text("\n".join(documents(9)), encoding="utf-8")
     with (tmp_path / "d.csv").open("w", encoding="utf-8", newline="") as out:

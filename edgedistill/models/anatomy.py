@@ -106,8 +106,9 @@ def of_static(name: str, vocab_size: int, dimensions: int, hidden_size: int, cla
 
 
 def layers_of(config: Mapping[str, Any]) -> int:
-    """Return the number of encoder layers that a config.json speaks of."""
-    return int(getattr(_normalized(config), "num_layers", config.get("n_layers", 0)))  # the latter: DistilBERT's word
+    """Return the number of layers that a config.json speaks of."""
+    own = config.get("n_layers", config.get("n_layer", 0))  # the words of DistilBERT, and of GPT-2
+    return int(getattr(_normalized(config), "num_layers", own))
 
 
 def _shape(config: Mapping[str, Any]) -> dict[str, int]:
