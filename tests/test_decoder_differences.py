@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedistill.benchmark.decoder import stage
 from edgedistill.benchmark.decoder.differences import Measured
+from edgedistill.benchmark.decoder.subjects import candidates
 from edgedistill.decoder_values import POSITION
 from edgedistill.training.counted_rows import CountedRows
 
@@ -66,5 +66,5 @@ def test_a_teacher_of_more_tokens_is_asked_through_its_folding_and_a_student_is_
         teacher=file, files=(file,), shared_bytes=0,
     )  # fmt: skip
     folding = ("kept.npy", "first.npy")
-    found = {one.name: one.folding for one in stage._candidates(teacher, {"gguf": artifact}, folding)}
+    found = {one.name: one.folding for one in candidates(teacher, {"gguf": artifact}, folding)}
     assert found == {"teacher": folding, "teacher.gguf": folding, "gguf.f16": None}
