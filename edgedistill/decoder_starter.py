@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.errors import DataError
-from edgedistill.glance import SOURCES, TEXT_NAMES, TeacherGlance, rows_of
+from edgedistill.glance import TEXT_NAMES, TeacherGlance, delimiter_of, rows_of, source_of
 
 MAX_LENGTH = 256
 NEURONS_STEP = 32  # the share that stays is rounded to it; the step of most block-wise types
@@ -91,12 +91,8 @@ def at_talk(file: Path) -> TalkGlance:
     Raises:
         DataError: it is of no kind that a recipe can name, cannot be read, or holds neither.
     """
-    source = SOURCES.get(file.suffix.lower())
-    if source is None:
-        raise DataError(f"{file} ends in none of {', '.join(SOURCES)}; convert it to one of them")
-    rows, strings, talks = _count(rows_of(file, source))
-    if not rows:
-        raise DataError(f"{file} holds no rows; give it at least one")
+    source = source_of(file)
+    rows, strings, talks = _count(rows_of(file))
     by_lower = {name.lower(): name for name in reversed(strings)}
     prompt, answer = (_first(by_lower, names) for names in (PROMPT_NAMES, ANSWER_NAMES))
     if source == "jsonl" and (talks == rows or (prompt is not None and answer is not None)):
@@ -106,6 +102,8 @@ def at_talk(file: Path) -> TalkGlance:
         raise DataError(f"{file} has no column of texts and no conversations; give rows a text, or messages")
     text = _first(by_lower, TEXT_NAMES) or max(strings, key=strings.__getitem__)
     named = {} if source == "text" else {"text": text, "label": None}
+    delimiter = delimiter_of(file)
+    named |= {} if delimiter in (None, ",") else {"delimiter": delimiter}
     return TalkGlance(file, rows, {"source": source, **named}, conversations=False)
 
 

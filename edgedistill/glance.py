@@ -80,22 +80,13 @@ def at_data(file: Path) -> DataGlance:
     Raises:
         DataError: it is of no kind that a recipe can name, cannot be read, or has no column of texts.
     """
-    source = SOURCES.get(file.suffix.lower())
-    if source is None:
-        raise DataError(f"{file} ends in none of {', '.join(SOURCES)}; convert it to one of them")
-    columns: dict[str, _Column] = {}
-    rows = 0
-    try:
-        for rows, row in enumerate(rows_of(file, source), 1):  # noqa: B007 - the last number is the count
-            for name, value in row.items():
-                columns.setdefault(name, _Column(name)).add(value)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as UTF-8") from error
-    if not rows:
-        raise DataError(f"{file} holds no rows; give it at least one")
+    source, columns, rows = source_of(file), dict[str, _Column](), 0
+    for rows, row in enumerate(rows_of(file), 1):  # noqa: B007 - the last number is the count
+        for name, value in row.items():
+            columns.setdefault(name, _Column(name)).add(value)
     text = _text_column(file, columns)
     label = _label_column(columns, text, rows)
-    delimiter = _delimiter(file) if source == "csv" else None
+    delimiter = delimiter_of(file)
     if label is None:
         return DataGlance(file, source, delimiter, rows, text, None, ())
     return DataGlance(file, source, delimiter, rows, text, label.name, tuple(sorted(label.distinct)))
@@ -149,12 +140,40 @@ def _neurons_in(config: Mapping[str, Any]) -> int | None:
         return None
 
 
-def rows_of(file: Path, source: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file that `SOURCES` knows.
+def source_of(file: Path) -> str:
+    """Return the source that reads a file, by how its name ends.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: none does.
     """
+    source = SOURCES.get(file.suffix.lower())
+    if source is None:
+        raise DataError(f"{file} ends in none of {', '.join(SOURCES)}; convert it to one of them")
+    return source
+
+
+def rows_of(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file, at least one.
+
+    Raises:
+        DataError: no source reads it, it cannot be read, or it is empty.
+    """
+    row = None
+    try:
+        for row in _rows(file, source_of(file)):
+            yield row
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as UTF-8") from error
+    if row is None:
+        raise DataError(f"{file} holds no rows; give it at least one")
+
+
+def delimiter_of(file: Path) -> str | None:
+    """Return what stands between the cells of a table of text; None for every other file."""
+    return _delimiter(file) if source_of(file) == "csv" else None
+
+
+def _rows(file: Path, source: str) -> Iterator[dict[str, Any]]:
     if source == "parquet":
         yield from _parquet_rows(file)
         return

@@ -211,12 +211,16 @@ class DistillOptions(TrainingOptions):
         return self
 
 
+MOST_THREADS = 512
+"""That llama.cpp can have; with more it crashes."""
+
+
 class BenchmarkOptions(Section):
     """How teacher and artifacts are measured against each other."""
 
     target: str = Field("host", description="A file of targets/; where latency and memory are measured.")
     threads: int = Field(
-        1, ge=1, le=512, examples=[2], description="Threads of the runtime, the same for every subject."
+        1, ge=1, le=MOST_THREADS, examples=[2], description="Threads of the runtime, the same for every subject."
     )
     rounds: int = Field(5, ge=3, description="Fresh processes per subject, interleaved: A B C A B C.")
     calls: int = Field(

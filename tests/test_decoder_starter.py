@@ -40,7 +40,7 @@ def lines(file: Path, rows: list[dict[str, Any]]) -> Path:
         (TEXTS, "jsonl", False, {"text": "speech", "label": None}),
     ],
 )
-def test_it_is_a_recipe_that_a_build_would_take(
+def test_it_says_what_lies_in_the_file(
     tmp_path: Path, teacher: Path, rows: list[dict[str, Any]], source: str, conversations: bool, keys: dict[str, Any]
 ) -> None:
     out = tmp_path / "recipes" / "first.yaml"
@@ -52,8 +52,13 @@ def test_it_is_a_recipe_that_a_build_would_take(
     assert (recipe.student.layers, recipe.student.intermediate_size) == (1, 64)
     assert "40 rows" in said
     assert "40 rows" in out.read_text(encoding="utf-8")
-    if pytest.importorskip("llama_cpp", reason="the recipe names GGUF, which the extra writes"):
-        surroundings.load(out)
+
+
+@pytest.mark.parametrize("rows", [PAIRS, MESSAGES, TEXTS])
+def test_a_build_would_take_it(tmp_path: Path, teacher: Path, rows: list[dict[str, Any]]) -> None:
+    pytest.importorskip("llama_cpp", reason="the recipe names GGUF, which the extra writes")
+    starter.write(str(teacher), lines(tmp_path / "d.jsonl", rows), tmp_path / "first.yaml")
+    surroundings.load(tmp_path / "first.yaml")
 
 
 def test_a_gguf_file_is_a_teacher_too(tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,11 +86,15 @@ def test_of_a_teacher_that_cannot_be_pruned_whole_layers_go(tmp_path: Path) -> N
 
 def test_plain_text_and_columns_are_read_too(tmp_path: Path, teacher: Path) -> None:
     (tmp_path / "d.txt").write_text("\n".join(documents(9)), encoding="utf-8")
-    with (tmp_path / "d.csv").open("w", encoding="utf-8", newline="") as out:
-        writer = csv.DictWriter(out, ["id", "speech"])
-        writer.writeheader()
-        writer.writerows(TEXTS)
-    for name, keys in (("d.txt", {"source": "text"}), ("d.csv", {"source": "csv", "text": "speech", "label": None})):
+    for name, delimiter in (("d.csv", ","), ("d.tsv", "\t")):
+        with (tmp_path / name).open("w", encoding="utf-8", newline="") as out:
+            writer = csv.DictWriter(out, ["id", "speech"], delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(TEXTS)
+    table = {"source": "csv", "text": "speech", "label": None}
+    for name, keys in (
+        ("d.txt", {"source": "text"}), ("d.csv", {**table, "delimiter": ","}), ("d.tsv", {**table, "delimiter": "\t"}),
+    ):  # fmt: skip
         out_file = tmp_path / f"{name}.yaml"
         starter.write(str(teacher), tmp_path / name, out_file)
         recipe: Any = recipe_file.load(out_file)
@@ -99,4 +108,7 @@ def test_what_holds_nothing_to_learn_is_refused(tmp_path: Path, teacher: Path) -
     (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(DataError, match="holds no rows"):
         starter.write(str(teacher), tmp_path / "empty.jsonl", tmp_path / "r.yaml")
+    (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(DataError, match="is not UTF-8"):
+        starter.write(str(teacher), tmp_path / "latin.txt", tmp_path / "r.yaml")
     assert not (tmp_path / "r.yaml").exists()

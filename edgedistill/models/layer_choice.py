@@ -10,7 +10,7 @@ arXiv:2403.03853, section 3 (layers differ widely in it). There all layers are r
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from edgedistill.errors import ModelError
 from edgedistill.files import write_atomic
+from edgedistill.models.students.layers import list_name, shortened
 from edgedistill.progress import bar
 
 CHEAPEST = 7  # layers that a round looks at, next to those that look at all
@@ -55,7 +56,7 @@ def choose(decoder: Any, loss: Callable[[], float], keep: int, file: Path) -> La
     Raises:
         ModelError: the loss of the whole model is not finite.
     """
-    every = tuple(range(len(_layers_of(decoder))))
+    every = tuple(range(decoder.model.config.num_hidden_layers))
     found = LayerChoice.load(file) if file.exists() else LayerChoice(every, (_finite(loss()),), every)
     found.save(file)
     with bar("dropping layers one by one", len(every) - keep, "layers", len(every) - len(found.layers)) as advance:
@@ -71,24 +72,24 @@ def only(decoder: Any, kept: Sequence[int]) -> Iterator[None]:
     """Have a decoder run with some of its layers; whatever its configuration says layer by layer shrinks with them."""
     import torch
 
-    layers, config = _layers_of(decoder), decoder.model.config
-    parent = decoder.model.base_model
-    name = next(name for name, part in parent.named_children() if part is layers)
-    said = {
-        key: value
-        for key, value in vars(config).items()
-        if key == "num_hidden_layers"
-        or (isinstance(value, list) and len(value) == len(layers) and key != "architectures")
-    }
+    config = decoder.model.config
+    place, _, name = list_name(decoder.model, config.num_hidden_layers).rpartition(".")
+    parent = decoder.model.get_submodule(place)
+    layers = getattr(parent, name)
+    said = shortened(config, kept)
+    before = {key: getattr(config, key) for key in said}
     try:
         setattr(parent, name, torch.nn.ModuleList([layers[number] for number in kept]))
-        for key, value in said.items():
-            setattr(config, key, len(kept) if key == "num_hidden_layers" else [value[number] for number in kept])
+        _say(config, said)
         yield
     finally:
         setattr(parent, name, layers)
-        for key, value in said.items():
-            setattr(config, key, value)
+        _say(config, before)
+
+
+def _say(config: Any, said: Mapping[str, Any]) -> None:
+    for key, value in said.items():
+        setattr(config, key, value)
 
 
 def _without_one(decoder: Any, loss: Callable[[], float], before: LayerChoice, whole: int) -> LayerChoice:
@@ -102,23 +103,6 @@ def _without_one(decoder: Any, loss: Callable[[], float], before: LayerChoice, w
     left = tuple(two for two in before.layers if two != order[0])
     look_at_all = (whole - len(left)) % ALL_EVERY == 0 or len(order) == 1
     return LayerChoice(left, (*before.losses, tried[order[0]]), left if look_at_all else tuple(order[1 : 1 + CHEAPEST]))
-
-
-def _layers_of(decoder: Any) -> Any:
-    import torch
-
-    count = decoder.model.config.num_hidden_layers
-    lists = [
-        part
-        for part in decoder.model.base_model.children()
-        if isinstance(part, torch.nn.ModuleList) and len(part) == count
-    ]
-    if len(lists) != 1:
-        raise ModelError(
-            f"{type(decoder.model).__name__} keeps its {count} layers in {len(lists)} lists, and they are dropped out "
-            "of one; name the layers that stay, as a list"
-        )
-    return lists[0]
 
 
 def _finite(loss: float) -> float:

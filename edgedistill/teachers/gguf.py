@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from edgedistill.errors import ModelError
-from edgedistill.recipe_sections import ModelReference
+from edgedistill.recipe_sections import MOST_THREADS, ModelReference
 from edgedistill.section import TeacherOptions
 from edgedistill.teachers._decoder import TALKS
 from edgedistill.values import Corpus, Teacher
@@ -36,7 +36,7 @@ class Options(TeacherOptions):
     threads: int = Field(
         1,
         ge=1,
-        le=512,
+        le=MOST_THREADS,
         examples=[4],
         description="Of llama.cpp while the teacher reads; more than idle CPUs make it slower.",
     )

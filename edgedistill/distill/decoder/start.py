@@ -8,7 +8,7 @@ teacher is a GGUF file, and the student is to be cut out of it, its weights are 
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,7 +24,7 @@ from edgedistill.files import sha256_of_tree
 from edgedistill.models.activation_importance import measure
 from edgedistill.models.config_json import longest_input, read_config
 from edgedistill.models.decoder import load_decoder
-from edgedistill.models.layer_choice import choose
+from edgedistill.models.layer_choice import LayerChoice, choose
 from edgedistill.models.load import load_reader, load_tokenizer
 from edgedistill.models.resolve import copy_checkpoint, describe, resolve
 from edgedistill.models.student import own_checkpoint
@@ -43,7 +43,7 @@ ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 class Measured:
     """What was measured of the teacher; fields as `DecoderStart` has them."""
 
-    importance: dict[str, str] = field(default_factory=dict)
+    importance: Mapping[str, str] = field(default_factory=dict)
     tokens: int = 0
     layers: tuple[int, ...] = ()
     layer_losses: tuple[float, ...] = ()
@@ -78,7 +78,7 @@ def begin(
     return DecoderStart(
         start=own,
         compared_texts=compared,
-        importance=measured.importance,
+        importance=dict(measured.importance),
         calibration_tokens=measured.tokens,
         layers=measured.layers,
         layer_losses=measured.layer_losses,
@@ -115,20 +115,20 @@ def _measured(
 ) -> Measured:  # fmt: skip
     """Measure the teacher's parts; where it was fitted, those of what it was before too: the control starts there."""
     rows = calibration_rows(task, teacher, corpus, folder, options.calibration_tokens)
-    device, found = Accelerator().device, Measured(tokens=len(rows.tokens.ids))
+    device, importance = Accelerator().device, {}
+    choice = LayerChoice((), (), ())
     for checkpoint in filter(None, (teacher.checkpoint, teacher.base)):
         place = folder / "importance" / str(checkpoint)
         place.mkdir(parents=True, exist_ok=True)
         weights = teacher.path(checkpoint) if unpacked is None else folder / unpacked.checkpoint
         decoder = load_decoder(weights).to(device)
         measure(decoder, rows.tokens).save(place / IMPORTANCE)
-        found.importance[str(checkpoint)] = f"importance/{checkpoint}"
+        importance[str(checkpoint)] = f"importance/{checkpoint}"
         if options.searched is not None:
             few = calibration_rows(task, teacher, corpus, folder, options.search_tokens, "search_")
-            choice = choose(decoder, _loss_of(decoder, few), options.searched, place / LAYERS)
-            if checkpoint == teacher.checkpoint:
-                found = replace(found, layers=choice.layers, layer_losses=choice.losses)
-    return found
+            chosen = choose(decoder, _loss_of(decoder, few), options.searched, place / LAYERS)
+            choice = chosen if checkpoint == teacher.checkpoint else choice
+    return Measured(importance, len(rows.tokens.ids), choice.layers, choice.losses)
 
 
 def _loss_of(decoder: Any, rows: DecoderRows) -> Callable[[], float]:

@@ -4,7 +4,7 @@ Source: Sanh et al. 2019, "DistilBERT", arXiv:1910.01108, section 3 (initialise 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -87,13 +87,11 @@ def make(options: Options, teacher: Path, labels: tuple[str, ...], folder: Path)
     available = full.config.num_hidden_layers
     keep = chosen(options, available)
     config = deepcopy(full.config)
-    config.num_hidden_layers = len(keep)
-    for key, value in vars(full.config).items():  # per-layer lists, such as layer_types, shrink with the layers
-        if isinstance(value, list) and len(value) == available and key != "architectures":
-            setattr(config, key, [value[i] for i in keep])
+    for key, value in shortened(full.config, keep).items():
+        setattr(config, key, value)
     small = model.around(type(full)(config))
     small.replace_token_table(model.token_table)  # which may be factorised
-    small.model.load_state_dict(_renumbered(full.state_dict(), _list_name(full, available), keep))
+    small.model.load_state_dict(_renumbered(full.state_dict(), list_name(full, available), keep))
     return small
 
 
@@ -110,8 +108,23 @@ def describe(options: Options) -> str:
     return "the teacher's embeddings, head and chosen layers"
 
 
-def _list_name(model: Any, layers: int) -> str:
-    """Return the dotted name of the list that holds the encoder's layers."""
+def shortened(config: Any, keep: Sequence[int]) -> dict[str, Any]:
+    """Return what a configuration says otherwise of some of its layers: lists by layer shrink, such as layer_types."""
+    layers = config.num_hidden_layers
+    lists = {
+        key: [value[i] for i in keep]
+        for key, value in vars(config).items()
+        if isinstance(value, list) and len(value) == layers and key != "architectures"
+    }
+    return {"num_hidden_layers": len(keep), **lists}
+
+
+def list_name(model: Any, layers: int) -> str:
+    """Return the dotted name of the list that holds a model's layers.
+
+    Raises:
+        ModelError: there is no such list, or more than one.
+    """
     import torch
 
     lists: list[str] = [
