@@ -26,7 +26,7 @@ POSITION = np.dtype(
 class Answers(Value):
     """What became of the prompts that the teacher was to answer."""
 
-    file: RelativePath = Field(description="JSON Lines, one for each prompt in its order: what the teacher said.")
+    file: RelativePath = Field(description="JSON Lines, one for each prompt as they were asked: what the teacher said.")
     made_from: int = Field(description="Rows of train with gold answers; those behind them are the teacher's.")
     rows: int = Field(ge=1, description="Prompts with a whole answer, which are rows of train now.")
     too_long: int = Field(ge=0, description="Left out: prompts that leave no room for an answer in a row.")
@@ -35,6 +35,7 @@ class Answers(Value):
     unreadable: int = Field(ge=0, description="Left out: special tokens in it, or bytes that are no character.")
     tokens: int = Field(description="Of all whole answers.")
     max_tokens: int | None
+    batch_size: int = Field(ge=1, description="Prompts that were answered together.")
     temperature: float
     seed: int
 

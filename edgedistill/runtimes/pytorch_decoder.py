@@ -24,13 +24,13 @@ class TorchDecoder:
         from edgedistill.models.load import load_tokenizer
 
         torch.set_num_threads(threads)
-        self._model, self._device = load_decoder(root, attention=None).model.to(device), device
+        self.model, self.device = load_decoder(root, attention=None).model.to(device), device
         self._tokenizer = load_tokenizer(root)
-        config = self._model.config
+        config = self.model.config
         check_context(context_tokens, config.max_position_embeddings, root.name)
         self.context_tokens = context_tokens
-        self.vocabulary = int(self._model.get_input_embeddings().num_embeddings)
-        parameters = inspect.signature(self._model.forward).parameters
+        self.vocabulary = int(self.model.get_input_embeddings().num_embeddings)
+        parameters = inspect.signature(self.model.forward).parameters
         self._cache_word = "cache" if "cache" in parameters else "past_key_values"  # as transformers said before 5.24
         self._cache: Any = None
         self._read = 0
@@ -51,7 +51,7 @@ class TorchDecoder:
     @property
     def ends(self) -> frozenset[int]:
         """Ids after which there is nothing to say."""
-        named = self._model.generation_config.eos_token_id
+        named = self.model.generation_config.eos_token_id
         several = named if isinstance(named, list) else [named]
         return frozenset(i for i in (*several, self._tokenizer.eos_token_id) if i is not None)
 
@@ -110,7 +110,7 @@ class TorchDecoder:
 
     def kv_cache_bytes(self, tokens: int) -> int:
         """Return the bytes that keys and values of so many tokens take in float32."""
-        config = self._model.config.get_text_config()
+        config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return int(2 * tokens * config.num_hidden_layers * heads * width * FLOAT_BYTES)
@@ -119,7 +119,7 @@ class TorchDecoder:
         import torch
 
         with torch.inference_mode():
-            return self._model(input_ids=torch.tensor([list(ids)], device=self._device), **settings)
+            return self.model(input_ids=torch.tensor([list(ids)], device=self.device), **settings)
 
 
 def _readable(text: str) -> str:

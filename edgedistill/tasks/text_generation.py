@@ -36,6 +36,11 @@ class AnswerOptions(Section):
         None,
         description="Most tokens of an answer; one that is longer is left out. Null: as many as a row has room for.",
     )
+    batch_size: int = Field(
+        32,
+        ge=1,
+        description="Prompts that a checkpoint answers together; a GGUF file always answers one after another.",
+    )
     temperature: float = Field(0.0, ge=0, description="Divides the logits before a token is drawn; 0: the likeliest.")
     seed: int = Field(
         0, ge=0, lt=2**32, description="Of the draws; each prompt has its own, made of this and its text."

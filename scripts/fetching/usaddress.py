@@ -3,11 +3,13 @@
 Each address of the hand-labelled training set of a parser is a prompt; the answer names its parts in the order in which
 they stand there, written as they stand there, without the commas between them. An address that names one kind of part
 twice (an intersection's two streets) has no such answer and is left out, as is one that only differs in case or
-punctuation from another. The split is by hash of the address.
+punctuation from another. The split is by hash of the address. Addresses that the same parser could not read, which have
+no labels, are prompts without answers; not those that say a word twice, as most of them name a part twice.
 
-Source: https://github.com/datamade/usaddress, training/labeled.xml of its source distribution, MIT.
+Source: https://github.com/datamade/usaddress, training/labeled.xml and unparseable.csv of its source distribution, MIT.
 """
 
+import csv
 import hashlib
 import json
 import re
@@ -23,6 +25,7 @@ MADE = {
     "addresses/train.jsonl": "fe3599711424ab8f264cc073c463ad1d899b5e916e8395fdf7c064b169ab8e82",
     "addresses/validation.jsonl": "d0db0a2b882184b4d41b0792bd5a5f6262b23832f6afdf00d6f41eeb0ac5553e",
     "addresses/test.jsonl": "2a0c558cb0ebb0c93585f6eec972b5297523e0390af8afa88c8360ca35e04daf",
+    "addresses/unlabelled.jsonl": "821c45df928b27df087917091567db3dedeb643174615181603bd19b2fa883c2",
 }
 SHA256 = {ARCHIVE: "f7e614e2489c159cf85be1b6f86edbfaf329dbeedef4d002a025757afd1ec6c6", **MADE}
 TWENTIETHS = {"test": 4, "validation": 1}  # of the addresses; train has the others
@@ -57,9 +60,9 @@ def fetch() -> None:
 def contents(package: Path) -> dict[str, bytes]:
     """Return each file that is made."""
     with tarfile.open(package) as archive:
-        labelled = ElementTree.parse(
-            archive.extractfile(f"{package.name.removesuffix('.tar.gz')}/training/labeled.xml")
-        )
+        folder = f"{package.name.removesuffix('.tar.gz')}/training"
+        labelled = ElementTree.parse(archive.extractfile(f"{folder}/labeled.xml"))
+        unlabelled = archive.extractfile(f"{folder}/unparseable.csv").read().decode("utf-8")
     rows: dict[str, list[dict[str, str]]] = {"train": [], "validation": [], "test": []}
     seen = set()
     for address in labelled.getroot():
@@ -70,12 +73,21 @@ def contents(package: Path) -> dict[str, bytes]:
             seen.add(key(text))
             answer = {NAMES.get(name) or in_snake_case(name): part.rstrip(",;") for name, part in parts}
             rows[split_of(text)].append({"prompt": text, "answer": json.dumps(answer, ensure_ascii=False)})
+    found = (" ".join(line) for line in csv.reader(unlabelled.splitlines()))
+    texts = [" ".join(text.replace("\\n", " ").split()) for text in found]
+    rows["unlabelled"] = [{"prompt": text} for text in texts if text and not says_twice(text)]
     return {f"addresses/{split}.jsonl": pinned.json_lines(own) for split, own in rows.items()}
 
 
 def key(text: str) -> str:
     """Return what two addresses have in common that differ in case and punctuation alone."""
     return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def says_twice(text: str) -> bool:
+    """Return whether a word of more than three letters or digits stands twice in an address."""
+    words = [word for word in key(text).split() if len(word) > 3]
+    return len(set(words)) < len(words)
 
 
 def split_of(text: str) -> str:

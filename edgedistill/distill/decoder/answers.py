@@ -5,8 +5,8 @@ conversations stand in train behind those with gold, and are then read by the te
 learns both what was said (cross_entropy) and how sure the teacher was of it (the divergences). The teacher's own fit
 and the control without a teacher never see them.
 
-Each prompt is answered by itself, with an empty cache and a seed of its own: no answer depends on another. Answers are
-appended to a file as they come, so a killed stage goes on after the last whole one, and ends with the same bytes.
+Prompts of like length are answered together, each with a seed of its own. Answers are appended to a file as they come,
+so a killed stage goes on after the last whole group, and ends with the same bytes.
 
 Left out, and counted, is a prompt that fills its row; an answer that has no end where its row or max_tokens ends, which
 would teach to stop in the middle; an empty one; and one with a special token or half a character in it, which no text
@@ -18,9 +18,9 @@ search with beams.
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from edgedistill.corpus.read import batches, prompts_of
 from edgedistill.corpus.sources.conversations import as_text
 from edgedistill.decoder_values import AnsweredCorpus, Answers
 from edgedistill.distill.decoder.asking import loaded
+from edgedistill.distill.decoder.continuing import Asked, Continued, Continuing, OneByOne, Together
 from edgedistill.errors import DataError
 from edgedistill.files import linked, sha256_of, sha256_of_text
 from edgedistill.models.load import load_tokenizer
@@ -47,6 +48,9 @@ FILE = "answers.jsonl"
 ANSWERED, TOO_LONG, CUT_OFF, EMPTY, UNREADABLE = "answered", "too long", "cut off", "empty", "unreadable"
 COLUMNS = ("text", "label", "row_hash")
 AT_ONCE = 4096
+GROUPS_AT_ONCE = 128  # among so many, prompts of like length are found
+Prompt = tuple[str, str]
+"""A conversation that ends with the user, as the corpus keeps it, and its row hash."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Said:
 
 
 class Answering:
-    """A teacher that answers one prompt after another."""
+    """A teacher that answers prompts."""
 
     def __init__(self, teacher: Teacher, options: AnswerOptions, length: int, threads: int = 1) -> None:
         """Load it where it runs.
@@ -78,45 +82,46 @@ class Answering:
         self._options, self._length = options, length
         checkpoint = teacher.path(teacher.checkpoint)
         self._tokenizer = load_tokenizer(checkpoint)
-        self._decoder: LoadedDecoder = (
-            TorchDecoder(
+        self._decoder: LoadedDecoder
+        self._continuing: Continuing
+        if teacher.gguf is None:
+            in_pytorch = TorchDecoder(
                 checkpoint, threads=torch.get_num_threads(), context_tokens=length, device=Accelerator().device
             )
-            if teacher.gguf is None
-            else loaded(teacher, length, threads)
-        )
+            self._decoder, self._continuing = in_pytorch, Together(in_pytorch)
+        else:
+            self._decoder = loaded(teacher, length, threads)
+            self._continuing = OneByOne(self._decoder)
         self._known = max(self._tokenizer.get_vocab().values()) + 1  # a model's further rows stand for no token
         self._special = frozenset(self._tokenizer.all_special_ids)
 
-    def answer(self, prompt: str, row_hash: str) -> Said:
-        """Return what the teacher says to a prompt.
+    def answer(self, prompts: Sequence[Prompt]) -> list[Said]:
+        """Return what the teacher says to each prompt.
+
+        Args:
+            prompts: conversations that end with the user, as the corpus keeps them, and their row hashes.
 
         Raises:
             DataError: its chat template does not let an answer be told from its prompt.
         """
-        messages = json.loads(prompt)
-        asked = self._decoder.chat(messages)
-        room = min(self._options.max_tokens or self._length, self._length - len(asked) - 1)  # one for the end
-        if room < 1:
-            return Said(TOO_LONG, 0, "")
-        ids, ended = self._continued(asked, room, row_hash)
-        text = self._decoder.decode(ids)
-        outcome = self._outcome(messages, ids, text, ended)
-        return Said(outcome, len(ids), text if outcome == ANSWERED else "")
+        asked = [self._asked(*prompt) for prompt in prompts]
+        followed = iter(self._continuing.continued([one for one in asked if one.room > 0]))
+        return [
+            Said(TOO_LONG, 0, "") if one.room < 1 else self._said(prompt, next(followed))
+            for (prompt, _), one in zip(prompts, asked, strict=True)
+        ]
 
-    def _continued(self, prompt: list[int], room: int, row_hash: str) -> tuple[list[int], bool]:
-        """Return the ids that follow, `room` at most, and whether the teacher ended them itself."""
+    def _asked(self, prompt: str, row_hash: str) -> Asked:
         seed = np.random.SeedSequence([self._options.seed, int(row_hash, 16)]).generate_state(1)[0]
         sampler = Sampler(Sampling(self._options.temperature, seed=int(seed)))
-        self._decoder.reset()
-        said: list[int] = []
-        logits = self._decoder.prefill(prompt)
-        while (token := sampler.choose(logits[: self._known])) not in self._decoder.ends:
-            if len(said) == room:
-                return said, False
-            said.append(token)
-            logits = self._decoder.step(token)
-        return said, True
+        ids = self._decoder.chat(json.loads(prompt))
+        room = min(self._options.max_tokens or self._length, self._length - len(ids) - 1)  # one for the end
+        return Asked(ids, room, lambda logits: sampler.choose(logits[: self._known]))
+
+    def _said(self, prompt: str, followed: Continued) -> Said:
+        text = self._decoder.decode(followed.ids)
+        outcome = self._outcome(json.loads(prompt), followed.ids, text, followed.ended)
+        return Said(outcome, len(followed.ids), text if outcome == ANSWERED else "")
 
     def _outcome(self, messages: list[dict[str, str]], ids: list[int], text: str, ended: bool) -> str:
         if not ended:
@@ -145,17 +150,18 @@ def answer(
         DataError: no prompt was answered.
     """
     total = 0 if corpus.prompts is None else corpus.prompts.rows
-    done = _whole_answers(folder / FILE, corpus)
+    done = _whole_answers(folder / FILE, corpus, options.batch_size)
     if done < total:
         asked = Answering(teacher, options, task.max_length, threads)
         with (
             (folder / FILE).open("a", encoding="utf-8") as out,
             bar("teacher answers", total, "prompts", done) as advance,
         ):
-            for prompt, row_hash in islice(prompts_of(corpus), done, None):
-                out.write(asked.answer(prompt, row_hash).line(row_hash))
+            for group in islice(_groups(corpus, options.batch_size), done // options.batch_size, None):
+                said = asked.answer(group)
+                out.write("".join(one.line(row_hash) for one, (_, row_hash) in zip(said, group, strict=True)))
                 out.flush()
-                advance(1)
+                advance(len(group))
     return _described(options, corpus, folder)
 
 
@@ -164,15 +170,25 @@ def with_answer(messages: list[dict[str, str]], answer: str) -> str:
     return as_text([*messages, {"role": "assistant", "content": answer}])
 
 
-def _whole_answers(file: Path, corpus: Corpus) -> int:
-    """Cut what a killed process left half-written off the file; return how many answers it holds then."""
+def _groups(corpus: Corpus, size: int) -> Iterator[list[Prompt]]:
+    """Yield all prompts, so many at a time; of some thousand those of like length together."""
+    prompts = prompts_of(corpus)
+    while some := list(islice(prompts, size * GROUPS_AT_ONCE)):
+        some.sort(key=lambda prompt: len(prompt[0]))
+        yield from (some[start : start + size] for start in range(0, len(some), size))
+
+
+def _whole_answers(file: Path, corpus: Corpus, size: int) -> int:
+    """Cut the group that a killed process left half-written off the file; return how many answers it holds then."""
     whole = count = 0
     if file.exists():
         with file.open("rb") as lines:
-            for line, (_, row_hash) in zip(lines, prompts_of(corpus), strict=False):
-                if not line.endswith(b"\n") or _prompt_of(line) != row_hash:
+            for group in _groups(corpus, size):
+                said = list(islice(lines, len(group)))
+                hashes = [_prompt_of(line) for line in said if line.endswith(b"\n")]
+                if hashes != [row_hash for _, row_hash in group]:
                     break
-                whole, count = whole + len(line), count + 1
+                whole, count = whole + sum(map(len, said)), count + len(group)
         with file.open("rb+") as cut:
             cut.truncate(whole)
     return count
@@ -186,10 +202,10 @@ def _prompt_of(line: bytes) -> str | None:
     return found
 
 
-def _answered(corpus: Corpus, file: Path, counts: Counter[str]) -> Iterator[str]:
+def _answered(corpus: Corpus, size: int, file: Path, counts: Counter[str]) -> Iterator[str]:
     """Yield every answered conversation, and count what became of all prompts."""
     with file.open(encoding="utf-8") as lines:
-        for (prompt, _), line in zip(prompts_of(corpus), lines, strict=True):
+        for (prompt, _), line in zip(chain.from_iterable(_groups(corpus, size)), lines, strict=True):
             said = json.loads(line)
             counts[said["outcome"]] += 1
             if said["outcome"] == ANSWERED:
@@ -202,7 +218,7 @@ def _described(options: AnswerOptions, corpus: Corpus, folder: Path) -> Answered
     import pyarrow.parquet as pq
 
     train, counts = corpus.splits["train"], Counter[str]()
-    answered = _answered(corpus, folder / FILE, counts)
+    answered = _answered(corpus, options.batch_size, folder / FILE, counts)
     with pq.ParquetWriter(folder / train.file, pq.read_schema(corpus.path(train.file))) as writer:
         for batch in batches(corpus, "train", *COLUMNS):
             writer.write_batch(batch)
@@ -230,6 +246,7 @@ def _described(options: AnswerOptions, corpus: Corpus, folder: Path) -> Answered
             unreadable=counts[UNREADABLE],
             tokens=counts["tokens"],
             max_tokens=options.max_tokens,
+            batch_size=options.batch_size,
             temperature=options.temperature,
             seed=options.seed,
         ),
