@@ -96,4 +96,7 @@ def _answering(recipe: Recipe, prompt_bytes: int, teacher: Anatomy, data_bytes: 
     """Return the same of the teacher's answers to prompts."""
     task: Any = recipe.task
     tokens = prompt_bytes / BYTES_PER_PROMPT * min(TOKENS_PER_ANSWER, task.answers.max_tokens or task.max_length)
-    return SMALL_S + tokens * teacher.weights_bytes / DECODED_BYTES_PER_S, data_bytes + round(tokens * BYTES_PER_TOKEN)
+    alone = teacher.weights_bytes / DECODED_BYTES_PER_S
+    together = max(alone / task.answers.batch_size, teacher.flops_per_token / FLOPS_PER_S)
+    each = together if recipe.teacher.IN_PYTORCH else alone
+    return SMALL_S + tokens * each, data_bytes + round(tokens * BYTES_PER_TOKEN)

@@ -23,7 +23,13 @@ CONTROLS = {"controls", "control_learning_rate", "seeds"}  # keys of distill tha
 BEFORE = {"augment", "search"}  # keys of the distill section that are stages of their own, before the student
 UNSEARCHED = {"epochs", "patience"}  # keys of the distill section that a search has its own values for
 KEPT = {"cache", "calibration_tokens", "answers"}  # keys of the task section that change no teacher
-ANSWERING = ("distill/decoder/answers.py", "runtimes/_decoder.py", "runtimes/pytorch_decoder.py", "sampling.py")
+ANSWERING = (
+    "distill/decoder/answers.py",
+    "distill/decoder/continuing.py",
+    "runtimes/_decoder.py",
+    "runtimes/pytorch_decoder.py",
+    "sampling.py",
+)
 ASKING = ("distill/decoder/asking.py", "runtimes/_likeness.py", "runtimes/_odd_texts.py")
 RECORDING = ("distill/decoder/signals.py", "distill/decoder/own_reading.py", *ASKING)
 CUTTING = ("distill/decoder/unpacked.py", *ASKING)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from edgedistill.corpus.read import prompts_of, read, row_hashes_of
 from edgedistill.decoder_values import AnsweredCorpus, DecoderControls, DecoderSignals, DecoderStudent, gold_rows
 from edgedistill.distill.decoder import answers as module
 from edgedistill.distill.decoder.answers import Answering, answer, with_answer
+from edgedistill.distill.decoder.continuing import Asked, OneByOne, Together
 from edgedistill.errors import DataError, RecipeError
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
+from edgedistill.runtimes import pytorch_decoder
 from edgedistill.tasks.text_generation import AnswerOptions, Options
 from edgedistill.training.language import rows_of
 from edgedistill.values import Corpus, Teacher
@@ -86,6 +89,13 @@ def teacher(built: Path) -> Teacher:
     return value(built, "teacher", Teacher)
 
 
+def asked_in_order(corpus: Corpus, size: int = AnswerOptions().batch_size) -> list[tuple[str, str]]:
+    """Return all prompts as the stage asks them: those of like length together."""
+    prompts = list(prompts_of(corpus))
+    assert len(prompts) < size * module.GROUPS_AT_ONCE
+    return sorted(prompts, key=lambda prompt: len(prompt[0]))
+
+
 def lines_of(answered: AnsweredCorpus) -> list[dict[str, Any]]:
     file = answered.path(answered.answers.file)
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -103,7 +113,7 @@ def test_answers_are_what_transformers_generates(teacher: Teacher, corpus: Corpu
     tokenizer = AutoTokenizer.from_pretrained(teacher.path(teacher.checkpoint))
     model = AutoModelForCausalLM.from_pretrained(teacher.path(teacher.checkpoint)).eval()
     found = lines_of(answered)
-    for (prompt, row_hash), line in zip(prompts_of(corpus), found, strict=True):
+    for (prompt, row_hash), line in zip(asked_in_order(corpus), found, strict=True):
         ids = tokenizer.apply_chat_template(
             json.loads(prompt), add_generation_prompt=True, return_tensors="pt", return_dict=True
         )["input_ids"]
@@ -126,27 +136,54 @@ def test_answers_are_what_transformers_generates(teacher: Teacher, corpus: Corpu
 
 def test_a_row_of_the_head_that_stands_for_no_token_is_never_said(teacher: Teacher) -> None:
     asked = Answering(teacher, AnswerOptions(max_tokens=4), TASK.max_length)
-    known, sound = asked._known, asked._decoder
+    one = asked._asked('[{"role": "user", "content": "Hi"}]', "0" * 16)
+    likeliest = np.arange(asked._known + 1)
+    assert one.choose(likeliest[:-1]) == one.choose(likeliest) == asked._known - 1
 
-    class Padded:
-        """The teacher with one more logit, which is above all others."""
 
-        ends = sound.ends
+@pytest.fixture
+def together(teacher: Teacher) -> Together:
+    return Together(pytorch_decoder.load(teacher.path(teacher.checkpoint), threads=1, context_tokens=64))
 
-        def reset(self) -> None:
-            sound.reset()
 
-        def prefill(self, ids: list[int]) -> np.ndarray:
-            return np.append(sound.prefill(ids), np.float32(1e6))
+def greedy(ids: list[int], room: int) -> Asked:
+    return Asked(ids, room, lambda logits: int(logits.argmax()))
 
-        def step(self, token: int) -> np.ndarray:
-            return np.append(sound.step(token), np.float32(1e6))
 
-    padded: Any = Padded()
-    asked._decoder = padded
-    said, _ = asked._continued([5, 6], 4, "0" * 16)
-    assert said
-    assert max(said) < known
+ASKED = [greedy([5, 6, 7, 8, 9, 10], 9), greedy([11], 20), greedy([12, 13, 14], 1), greedy([15, 16], 20)]
+
+
+def test_together_is_said_what_is_said_alone(teacher: Teacher, together: Together) -> None:
+    alone = OneByOne(pytorch_decoder.load(teacher.path(teacher.checkpoint), threads=1, context_tokens=64))
+    found = together.continued(ASKED)
+    assert found == alone.continued(ASKED)
+    assert {one.ended for one in found} == {False, True}
+    assert together.continued([]) == []
+
+
+def test_the_longest_row_does_not_outgrow_the_model_for_the_sake_of_the_others(
+    together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, sizes, generated = together.continued(ASKED), [], together._generated
+
+    def noting(prompts: Any, longest: int, new: int) -> Any:
+        assert longest + new <= 22
+        sizes.append(len(prompts))
+        return generated(prompts, longest, new)
+
+    monkeypatch.setattr(together, "_generated", noting)
+    together._context = 22
+    with pytest.raises(AssertionError):  # 27 tokens: what is not split is seen
+        noting(ASKED, 6, 21)
+    sizes.clear()
+    assert together.continued(ASKED[:1] + ASKED[2:3] + ASKED[1:2]) == [whole[0], whole[2], whole[1]]
+    assert sizes == [1, 2] or sizes == [1, 1, 1]
+
+
+def test_a_checkpoints_own_settings_of_generation_change_nothing(teacher: Teacher, together: Together) -> None:
+    whole = together.continued(ASKED)
+    together._model.generation_config.update(repetition_penalty=50.0, max_length=8, do_sample=True)
+    assert together.continued(ASKED) == whole
 
 
 def test_what_became_of_every_prompt_is_counted(corpus: Corpus, answered: AnsweredCorpus) -> None:
@@ -163,7 +200,7 @@ def test_the_answered_conversations_stand_behind_train_and_nothing_else_changes(
 ) -> None:
     before, after = read(corpus, "train"), read(answered, "train")
     said = {line["prompt"]: line["answer"] for line in lines_of(answered) if line["outcome"] == "answered"}
-    wanted = [with_answer(json.loads(text), said[key]) for text, key in prompts_of(corpus) if key in said]
+    wanted = [with_answer(json.loads(text), said[key]) for text, key in asked_in_order(corpus) if key in said]
     assert after.texts == before.texts + wanted
     assert gold_rows(answered) == len(before.texts) == gold_rows(corpus)
     assert answered.splits["train"].rows == len(after.texts)
@@ -196,10 +233,10 @@ class Killed(BaseException):
 
 @dataclass
 class Watched:
-    """Which prompts a process asks, and after how many it dies."""
+    """Which prompts a process asks, a group at a time, and after how many groups it dies."""
 
     dies_after: int | None = None
-    asked: list[str] = field(default_factory=list)
+    asked: list[list[str]] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -207,56 +244,74 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Return what sees every prompt that is asked from now on."""
     seen, original = Watched(), Answering.answer
 
-    def noting(self: Answering, prompt: str, row_hash: str) -> Any:
+    def noting(self: Answering, prompts: Any) -> Any:
         if len(seen.asked) == seen.dies_after:
             raise Killed
-        seen.asked.append(row_hash)
-        return original(self, prompt, row_hash)
+        seen.asked.append([row_hash for _, row_hash in prompts])
+        return original(self, prompts)
 
     monkeypatch.setattr(Answering, "answer", noting)
     return seen
 
 
 def killed_and_resumed(folder: Path, teacher: Teacher, corpus: Corpus, watched: Watched) -> AnsweredCorpus:
-    """Kill the stage after seven answers and in the middle of the eighth line, and let it go on."""
+    """Kill the stage after seven groups and in the middle of the eighth, and let it go on."""
     watched.dies_after, watched.asked = 7, []
     with pytest.raises(Killed):
-        answer_again(folder, teacher, corpus, temperature=1.0)
-    with (folder / "answers.jsonl").open("a", encoding="utf-8") as out:
-        out.write('{"prompt": "00')
+        answer_again(folder, teacher, corpus, **DRAWN)
+    whole = (folder.parent / "whole" / "answers.jsonl").read_bytes().splitlines(keepends=True)
+    with (folder / "answers.jsonl").open("ab") as out:
+        out.write(whole[28] + whole[29][:-5])
     watched.dies_after = None
-    return answer_again(folder, teacher, corpus, temperature=1.0)
+    return answer_again(folder, teacher, corpus, **DRAWN)
+
+
+DRAWN: dict[str, Any] = {"temperature": 1.0, "batch_size": 4}
 
 
 def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(
     teacher: Teacher, corpus: Corpus, watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = answer_again(tmp_path / "whole", teacher, corpus, temperature=1.0)
+    whole = answer_again(tmp_path / "whole", teacher, corpus, **DRAWN)
     every = watched.asked
-    assert len(every) == corpus.prompts.rows
+    assert sum(map(len, every)) == corpus.prompts.rows
+    assert {len(group) for group in every[:-1]} == {4}
     resumed = killed_and_resumed(tmp_path / "resumed", teacher, corpus, watched)
     assert watched.asked == every, "no answer is asked for twice"
     for file in ("answers.jsonl", "train.parquet"):
         assert (tmp_path / "resumed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert resumed.model_dump() == whole.model_dump()
-    answer_again(tmp_path / "resumed", teacher, corpus, temperature=1.0)
+    answer_again(tmp_path / "resumed", teacher, corpus, **DRAWN)
     assert watched.asked == every, "what was killed at its very end asks for nothing"
     monkeypatch.setattr(
-        module, "_whole_answers", lambda file, _: file.exists() and len(file.read_bytes().splitlines()) - 1
+        module, "_whole_answers", lambda file, *_: file.exists() and len(file.read_bytes().splitlines()) - 2
     )
     with pytest.raises(json.JSONDecodeError):  # half a line that stays in the middle is seen
         killed_and_resumed(tmp_path / "broken", teacher, corpus, watched)
+
+
+def test_groups_hold_every_prompt_once_and_those_of_like_length_together(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GROUPS_AT_ONCE", 3)
+    groups = list(module._groups(corpus, 4))
+    assert sorted(prompt for group in groups for prompt in group) == sorted(prompts_of(corpus))
+    assert [len(group) for group in groups[:3]] == [4, 4, 4]
+    for first, second in pairwise(groups[:3]):
+        assert max(len(text) for text, _ in first) <= min(len(text) for text, _ in second)
 
 
 def test_an_answer_depends_on_its_prompt_and_the_seed_alone(teacher: Teacher, corpus: Corpus) -> None:
     prompts = list(prompts_of(corpus))[:12]
 
     def said(order: list[tuple[str, str]], **options: Any) -> dict[str, Any]:
-        asked = Answering(teacher, AnswerOptions(**options), TASK.max_length)
-        return {row_hash: asked.answer(prompt, row_hash) for prompt, row_hash in order}
+        answers = Answering(teacher, AnswerOptions(**options), TASK.max_length).answer(order)
+        return {row_hash: one for (_, row_hash), one in zip(order, answers, strict=True)}
 
     drawn = said(prompts, temperature=1.5)
     assert said(prompts[::-1], temperature=1.5) == drawn
+    alone = [said([prompt], temperature=1.5) for prompt in prompts]
+    assert {key: one for each in alone for key, one in each.items()} == drawn
     assert said(prompts, temperature=1.5, seed=1) != drawn != said(prompts)
 
 
@@ -268,8 +323,10 @@ def test_a_gguf_file_answers_in_llama_cpp(teacher: Teacher, corpus: Corpus, tmp_
     (tmp_path / "teacher" / "result.json").write_text(json.dumps(said | {"gguf": "it.gguf"}), encoding="utf-8")
     stored = Teacher.load(tmp_path / "teacher")
     both = [Answering(one, AnswerOptions(), TASK.max_length) for one in (teacher, stored)]
-    pairs = [tuple(one.answer(*prompt) for one in both) for prompt in list(prompts_of(corpus))[:12]]
-    assert sum(one == other for one, other in pairs) >= 10, "the same weights, keys kept as float16"
+    in_pytorch, in_llama_cpp = (one.answer(list(prompts_of(corpus))[:12]) for one in both)
+    assert sum(one == other for one, other in zip(in_pytorch, in_llama_cpp, strict=True)) >= 10, (
+        "the same weights, keys kept as float16"
+    )
 
 
 def test_what_is_no_whole_answer_is_left_out(teacher: Teacher, corpus: Corpus, tmp_path: Path) -> None:
@@ -298,7 +355,7 @@ def stages_of(folder: Path, old: str = "", new: str = "") -> dict[str, str]:
 def test_the_stage_is_there_only_for_prompts_and_depends_on_how_they_are_answered(built: Path) -> None:
     before = stages_of(built)
     assert list(before)[:4] == ["corpus", "teacher", "answers", "signals"]
-    options = ("max_tokens: 9", "temperature: 0.5", "seed: 1")
+    options = ("max_tokens: 9", "temperature: 0.5", "seed: 1", "batch_size: 7")
     for option in options:
         after = stages_of(built, "judged_positions: 200", f"judged_positions: 200, answers: {{{option}}}")
         assert [name for name in before if before[name] == after[name]] == ["corpus", "teacher"]
