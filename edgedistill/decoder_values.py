@@ -301,6 +301,17 @@ class MeasuredImportance(StageValue):
     seconds: float
 
 
+class HeldByGate(Value):
+    """How near to the float student the rounded weights stay on the validation split, and how near they had to."""
+
+    max_kl: float
+    max_metric_loss: float
+    kl: Metric = Field(description="From the float student, in nats a token.")
+    metric_loss: Metric = Field(
+        description="Share of exact answers, or without conversations of right tokens: the float student's less theirs."
+    )
+
+
 class QuantizedDecoder(StageValue):
     """A student whose every stored number is decided."""
 
@@ -313,6 +324,7 @@ class QuantizedDecoder(StageValue):
     importance_positions: int = Field(
         description="Calibration tokens whose importance matrix decided its numbers; 0 where none did."
     )
+    gate: HeldByGate | None = Field(description="None where the recipe wants none.")
     evaluation: DecoderEvaluation = Field(description="Of the rounded weights in PyTorch, activations as they are.")
 
 

@@ -1,14 +1,18 @@
 """A whole build of text generation on a tiny model: every stage, from the teacher to what is shipped."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from tiny_decoders import documents, write_decoder
+from transformers import AutoModelForCausalLM
 
-from edgedistill import pipeline
+from edgedistill import pipeline, registry
 from edgedistill.cli import main
 from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.decoder_values import (
@@ -16,13 +20,20 @@ from edgedistill.decoder_values import (
     DecoderControls,
     DecoderSignals,
     DecoderStudent,
+    HeldByGate,
+    MeasuredImportance,
     QuantizedDecoder,
 )
+from edgedistill.errors import QuantizationError
 from edgedistill.export.gguf_file import differences
 from edgedistill.language_model import open_model
 from edgedistill.models import ggml_tensors, gguf_header
+from edgedistill.quantize.decoder import quantize
+from edgedistill.quantize.decoder_gate import check
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
+from edgedistill.training.language import rows_of
+from edgedistill.values import Corpus, Metric
 
 pytest.importorskip("llama_cpp", reason="llama.cpp runs what is built; it needs the extra gguf, and a C++ compiler")
 
@@ -102,6 +113,72 @@ def test_every_number_is_decided_by_quantize_and_found_in_the_file(built: Path) 
     fallen = [one for one in value(built, "quantize-q4_k_m", QuantizedDecoder).tensors if one.type != one.wanted]
     assert fallen, "64 columns do not divide into blocks of 256"
     assert all(one.reason for one in fallen)
+
+
+def quantized_again(folder: Path, place: Path, **options: Any) -> QuantizedDecoder:
+    """Run the stage of q4_k_m on what was built, with other options."""
+    kinds = {"student": DecoderStudent, "corpus": Corpus, "signals": DecoderSignals, "importance": MeasuredImportance}
+    place.mkdir()
+    method: Any = registry.load("edgedistill.quantize.methods", "q4_k_m").Options
+    given: dict[str, Any] = {name: value(folder, name, kind) for name, kind in kinds.items()}
+    return quantize(method(method="q4_k_m", **options), **given, folder=place)
+
+
+def test_the_gate_measures_what_the_rounded_weights_lose_on_validation(built: Path) -> None:
+    model = value(built, "quantize-q4_k_m", QuantizedDecoder)
+    signals, student = value(built, "signals", DecoderSignals), value(built, "student", DecoderStudent)
+    rows = rows_of(signals, "validation")
+    whole = AutoModelForCausalLM.from_pretrained(student.path(student.checkpoint)).eval()
+    weights = {
+        name: torch.from_numpy(one.floats()) for name, one in ggml_tensors.load(model.path(model.weights)).items()
+    }
+    rounded = AutoModelForCausalLM.from_pretrained(student.path(student.checkpoint)).eval()
+    assert not rounded.load_state_dict(weights, strict=False).unexpected_keys
+    divergences, lost = [], 0
+    for row in rows.counted:
+        with torch.no_grad():
+            floats, codes = (one(torch.tensor([row.ids])).logits[0, row.places].double() for one in (whole, rounded))
+        p, q = floats.log_softmax(-1), codes.log_softmax(-1)
+        divergences += (p.exp() * (p - q)).sum(-1).tolist()
+        right, after = ((one.argmax(-1).numpy() == row.tokens).sum() for one in (floats, codes))
+        lost += int(right) - int(after)
+    assert len(divergences) == model.gate.kl.n > 100
+    assert model.gate.kl.value == pytest.approx(np.mean(divergences), rel=1e-2)
+    assert model.gate.metric_loss.value == pytest.approx(lost / len(divergences))
+    assert model.gate.kl.value < model.gate.max_kl == 0.1
+
+
+def test_a_scheme_that_misses_its_gate_fails_before_any_file_is_laid_out(built: Path, tmp_path: Path) -> None:
+    assert quantized_again(built, tmp_path / "none", gate=None).gate is None
+    with pytest.raises(QuantizationError) as missed:
+        quantized_again(built, tmp_path / "strict", gate={"max_kl": 1e-9})
+    said = str(missed.value)
+    assert "q4_k_m misses its gate on the validation split: KL from the float student" in said
+    assert "of 1e-09 allowed" in said
+    assert re.search(r"rounded most are model\.\S+ \(Q\d_\S+, \d+\.\d% off\)", said)
+    assert "or write gate: null" in said
+
+
+@pytest.mark.parametrize(
+    ("lost", "allowed", "of", "passes"),
+    [
+        (0.02, 0.02, 100, True),
+        (0.03, 0.02, 100, False),
+        (0.05, 0.02, 20, True),
+        (0.1, 0.02, 20, False),
+        (-0.1, 0, 9, True),
+    ],
+)
+def test_of_few_answers_one_may_be_lost(lost: float, allowed: float, of: int, passes: bool) -> None:
+    near = Metric(value=0.01, low=0.0, high=0.02, n=of)
+    found = HeldByGate(
+        max_kl=0.1, max_metric_loss=allowed, kl=near, metric_loss=near.model_copy(update={"value": lost})
+    )
+    if passes:
+        check("q2_k", found, ())
+    else:
+        with pytest.raises(QuantizationError, match=r"points of its right answers or tokens lost, of 2 allowed"):
+            check("q2_k", found, ())
 
 
 def test_what_is_measured_is_what_ships(built: Path) -> None:

@@ -283,3 +283,21 @@ def test_mixed_precision_resumes_as_well(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(Killed):
         trained(tmp_path / "killed", Dying(9), options)
     assert same(trained(tmp_path / "killed", options=options), whole)
+
+
+@pytest.mark.parametrize(("took_s", "wait_s"), [(0.1, 20.0), (5.0, 100.0)])
+def test_a_checkpoint_that_takes_long_to_write_is_written_less_often(
+    took_s: float, wait_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    clock = type("", (), {"monotonic": staticmethod(lambda: now[0])})
+    saver = type("", (), {"save": staticmethod(lambda *_: now.__setitem__(0, now[0] + took_s))})
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop, "checkpoint", saver)
+    saving = loop._Saving()
+    now[0] = 20.5
+    assert saving.due(), "nobody knows yet how long it takes"
+    saving.save()
+    for passed, due, due_at_an_end in ((wait_s / 5, False, False), (wait_s / 3, False, True), (wait_s + 1, True, True)):
+        now[0] = 20.5 + took_s + passed
+        assert (saving.due(), saving.due(1 / 4)) == (due, due_at_an_end)

@@ -76,6 +76,12 @@ def loss_difference(positions: np.ndarray, others: np.ndarray, starts: np.ndarra
     return _mean(others["log_prob"].astype(np.float64) - positions["log_prob"], starts)
 
 
+def accuracy_difference(positions: np.ndarray, others: np.ndarray, starts: np.ndarray, tokens: np.ndarray) -> Metric:
+    """Return how much more often a model's likeliest token is right than another's; paired, on the same rows."""
+    right, others_right = (each["top"] == tokens for each in (positions, others))
+    return _mean(right.astype(np.float64) - others_right, starts)
+
+
 def flips(positions: np.ndarray, reference: np.ndarray, starts: np.ndarray, most: int = FLIPS_KEPT) -> list[Flip]:
     """Return where a model's likeliest token is not the reference's: those first where the reference was surest.
 

@@ -27,7 +27,7 @@ from edgedistill.training.averaging import average_of
 from edgedistill.training.rows import TokenRows, shuffled_batches
 from edgedistill.values import Epoch, Training
 
-CHECKPOINT_EVERY_S = 20.0
+CHECKPOINT_EVERY_S = 20.0  # and where saving takes longer than a second, so many times as long
 
 
 class Objective(Protocol):
@@ -83,7 +83,8 @@ def train(
     judged = bare if average is None else average.to(accelerator.device).module
     batches_each = len(shuffled_batches(rows.lengths, options.batch_size, options.seed, 0))
     steps = batches_each * options.epochs
-    saved_at = started = time.monotonic()
+    saving = _Saving()
+    started = time.monotonic()
     earlier = position.seconds
     with bar(what, steps, "steps", done=position.step) as advance:
         while position.step < steps and not _exhausted(position, options):
@@ -97,15 +98,13 @@ def train(
                 position.loss_rows += len(batch)
                 position.seconds = earlier + time.monotonic() - started
                 advance(1)
-                if time.monotonic() - saved_at > CHECKPOINT_EVERY_S and position.step % batches_each:
-                    checkpoint.save(state_file, bare, optimizer, position, average)
-                    saved_at = time.monotonic()
+                if saving.due() and position.step % batches_each:
+                    saving.save(state_file, bare, optimizer, position, average)
             rate = learning_rate_at(position.step - 1, steps, options)
             if _end_epoch(judged, objective, position, epoch + 1, rate):
                 checkpoint.save_weights(best_file, judged.state_dict())
-            if time.monotonic() - saved_at > CHECKPOINT_EVERY_S / 4:
-                checkpoint.save(state_file, bare, optimizer, position, average)
-                saved_at = time.monotonic()
+            if saving.due(1 / 4):
+                saving.save(state_file, bare, optimizer, position, average)
     bare.cpu()
     bare.load_state_dict(load_file(best_file))
     bare.eval()
@@ -114,6 +113,24 @@ def train(
         curve=curve, best_epoch=position.best_epoch, steps=position.step, seconds=position.seconds, rows=len(rows),
         seed=options.seed, device=accelerator.device.type, threads=torch.get_num_threads(),
     )  # fmt: skip
+
+
+class _Saving:
+    """When a checkpoint is due: a large one is written less often, so that little of the time goes into it."""
+
+    def __init__(self) -> None:
+        self._ended, self._took_s = time.monotonic(), 0.0
+
+    def due(self, part: float = 1.0) -> bool:
+        """Return whether so much of the time between two checkpoints has passed."""
+        return time.monotonic() - self._ended > part * CHECKPOINT_EVERY_S * max(1.0, self._took_s)
+
+    def save(self, *state: Any) -> None:
+        """Write one, and note how long that took."""
+        started = time.monotonic()
+        checkpoint.save(*state)
+        self._ended = time.monotonic()
+        self._took_s = self._ended - started
 
 
 def _accelerator(options: TrainingOptions) -> Accelerator:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from edgedistill.quantize.methods._gate import DecoderGate
 from edgedistill.section import MethodOptions
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class BlockOptions(MethodOptions):
         examples=[{"model.embed_tokens.weight": "int8"}],
         description="Tensor name in the checkpoint, with * and ?, to the width its matrix gets instead; the first that "
         "fits counts. A table that is the head too has one width for both.",
+    )
+    gate: DecoderGate | None = Field(
+        DecoderGate(), description="How close to its float student the model must stay; null: anything."
     )
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})
     WIDTH: ClassVar[BlockWidth] = "int4"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from edgedistill.provenance import versions
+from edgedistill.quantize.methods._gate import DecoderGate
 from edgedistill.section import MethodOptions
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class GgmlOptions(MethodOptions):
         {},
         description="Tensor name in the checkpoint, with * and ?, to the ggml type its matrix gets instead; the first "
         "that fits counts.",
+    )
+    gate: DecoderGate | None = Field(
+        DecoderGate(), description="How close to its float student the model must stay; null: anything."
     )
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})
     SCHEME: ClassVar[str]

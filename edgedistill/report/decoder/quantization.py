@@ -15,7 +15,7 @@ from edgedistill.report.units import count, nats, percent, rounded_count, signif
 def methods(evidence: DecoderEvidence) -> Table:
     """Every method: what a weight takes, and how far the model is from the float student before and after export."""
     columns = (
-        "Method", "Bits per weight", "Importance matrix", "KL, weights alone", "Same likeliest token", "Format",
+        "Method", "Bits per weight", "Importance matrix", "Gate", "KL, weights alone", "Same likeliest token", "Format",
         "KL, as deployed", "Same likeliest token", "Stored otherwise",
     )  # fmt: skip
     rows = []
@@ -28,7 +28,16 @@ def methods(evidence: DecoderEvidence) -> Table:
             subject = find(evidence.benchmark, f"{name}.{method}")
             after = _from_student({} if subject is None else subject.quality)
             rows.append(
-                row(method, significant(model.bits_per_weight), _importance(model), *before, name, *after, fallen)
+                row(
+                    method,
+                    significant(model.bits_per_weight),
+                    _importance(model),
+                    _gate(model),
+                    *before,
+                    name,
+                    *after,
+                    fallen,
+                )
             )
     return Table("Every method against the float student, on the test set; KL in nats a token", columns, tuple(rows))
 
@@ -47,6 +56,14 @@ def _importance(model: QuantizedDecoder) -> Cell:
     if not model.importance_positions:
         return Cell("none")
     return Cell("mean squares of each weight's inputs", f"over {count(model.importance_positions)} calibration tokens")
+
+
+def _gate(model: QuantizedDecoder) -> Cell:
+    gate = model.gate
+    if gate is None:
+        return missing("the recipe wants none")
+    lost = f"{significant(gate.metric_loss.value * 100)} of {gate.max_metric_loss * 100:g} points lost, on validation"
+    return Cell(f"{nats(gate.kl.value)} of {gate.max_kl:g}", lost)
 
 
 def types(model: QuantizedDecoder) -> Table:
