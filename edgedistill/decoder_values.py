@@ -124,7 +124,6 @@ class DecoderEvaluation(Value):
     """What a model says of the held-out splits."""
 
     positions: dict[str, RelativePath] = Field(description="split -> (positions,) of POSITION, .npy")
-    answers: dict[str, RelativePath] = Field({}, description="split -> JSON list of the answers to its prompts.")
     quality: dict[str, DecoderQuality]
 
 
@@ -312,6 +311,17 @@ class HeldByGate(Value):
     )
 
 
+class DecoderRung(Value):
+    """One try to pass the gate."""
+
+    name: str = Field(description="What was changed, in words; the first rung is the recipe itself.")
+    stored_bytes: int = Field(description="All tensors of the model.")
+    kl: Metric = Field(description="From the float student on validation, in nats a token.")
+    metric_loss: Metric = Field(description="As `HeldByGate` has it.")
+    passed: bool
+    kept: bool = Field(description="The next rung builds on this one.")
+
+
 class QuantizedDecoder(StageValue):
     """A student whose every stored number is decided."""
 
@@ -325,6 +335,8 @@ class QuantizedDecoder(StageValue):
         description="Calibration tokens whose importance matrix decided its numbers; 0 where none did."
     )
     gate: HeldByGate | None = Field(description="None where the recipe wants none.")
+    rungs: tuple[DecoderRung, ...] = Field((), description="Every try, in order; empty without a gate.")
+    repaired: str = Field("", description="Which tensors got 8 bits to pass the gate; empty where none had to.")
     evaluation: DecoderEvaluation = Field(description="Of the rounded weights in PyTorch, activations as they are.")
 
 

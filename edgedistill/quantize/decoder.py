@@ -1,18 +1,21 @@
 """Quantize a decoder: decide every stored number, and measure what that cost before any export."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
 from edgedistill import registry
-from edgedistill.decoder_values import DecoderSignals, DecoderStudent, MeasuredImportance, QuantizedDecoder
+from edgedistill.decoder_values import DecoderSignals, DecoderStudent, HeldByGate, MeasuredImportance, QuantizedDecoder
 from edgedistill.files import sha256_of
 from edgedistill.models.config_json import read_config
 from edgedistill.models.decoder import load_decoder
-from edgedistill.quantize.decoder_gate import check, held, said_by_floats
+from edgedistill.quantize.decoder_gate import held, said_by_floats
+from edgedistill.quantize.decoder_ladder import Try, settle
 from edgedistill.quantize.importance import load_importance
-from edgedistill.quantize.rounded import simulated
+from edgedistill.quantize.rounded import put
 from edgedistill.training.language import before, evaluated, logits_of_row, rows_of
 from edgedistill.values import Corpus
 
@@ -30,21 +33,19 @@ def quantize(
     the numbers of the benchmark, which runs the file.
 
     Raises:
-        QuantizationError: a weight cannot be stored so, an extra is not installed, or the gate is missed.
+        QuantizationError: a weight cannot be stored so, an extra is not installed, or no try passes the gate.
     """
     checkpoint, device = student.path(student.checkpoint), Accelerator().device
-    model = load_decoder(checkpoint)
-    floats = None if options.gate is None else said_by_floats(model.to(device), device, signals, folder)
-    model.cpu()
+    rounded = load_decoder(checkpoint).to(device)
     method: Any = registry.load(METHODS, options.method)
-    measured = None if importance is None else load_importance(importance.path(importance.file))
-    tensors, facts, used = method.decide(options, model, read_config(checkpoint), measured)
+    hold = None
+    if options.gate is not None:
+        floats = said_by_floats(rounded, device, signals, folder)
+        hold = partial(held, options.gate, rounded, device, floats, signals)
+    settled = settle(options, _attempting(method, checkpoint, importance, rounded, hold))
+    tensors, facts, used = settled.used.decided
     method.save(tensors, folder / WEIGHTS)
-    rounded = simulated(model, tensors).to(device)
-    del model
-    gate = None if floats is None else held(options.gate, rounded, device, floats, signals)
-    if gate is not None:
-        check(options.method, gate, facts)
+    put(tensors, rounded)
     held_out = {split: rows_of(signals, split) for split in corpus.evaluation_splits}
     evaluation = evaluated(
         logits_of_row(rounded, device), held_out, folder, "evaluation", signals.vocabulary,
@@ -59,6 +60,24 @@ def quantize(
         weights_sha256=sha256_of(folder / WEIGHTS),
         bits_per_weight=8 * stored / student.parameters,
         importance_positions=0 if used is None or importance is None else importance.positions,
-        gate=gate,
+        gate=settled.used.held,
+        rungs=settled.rungs,
+        repaired=settled.repaired,
         evaluation=evaluation,
     )
+
+
+def _attempting(
+    method: Any, checkpoint: Path, importance: MeasuredImportance | None, rounded: Any,
+    hold: Callable[[], HeldByGate] | None,
+) -> Callable[[Any], Try]:  # fmt: skip
+    """Return what decides every number under some options, and leaves them in `rounded`."""
+    model, config = load_decoder(checkpoint), read_config(checkpoint)
+    measured = None if importance is None else load_importance(importance.path(importance.file))
+
+    def attempt(options: Any) -> Try:
+        decided = method.decide(options, model, config, measured)
+        put(decided[0], rounded)
+        return Try(options, decided, None if hold is None else hold())
+
+    return attempt

@@ -1,7 +1,6 @@
 """The float decoder with the rounded weights put back: running it is the simulation."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,17 +15,6 @@ class StoredTensor(Protocol):
 
     def floats(self) -> np.ndarray:
         """Return the numbers that it stands for, float32."""
-
-
-def simulated(model: Any, tensors: Mapping[str, StoredTensor]) -> Any:
-    """Return a copy of the float model whose weights are what the tensors stand for.
-
-    Raises:
-        QuantizationError: the tensors are not those of this model.
-    """
-    rounded = deepcopy(model)
-    put(tensors, rounded)
-    return rounded
 
 
 def put(tensors: Mapping[str, StoredTensor], model: Any) -> None:

@@ -122,7 +122,6 @@ class _Describe:
         rounds, said = self.rounds[candidate.name], self.answers[candidate.name]
         loads_s = [answer.load_s for answer in rounds]
         beside, apart = (self.rounds.get(name) for name in (candidate.float_student, candidate.exported_teacher))
-        flipped = {split: self._flips(candidate.name, split) for split in self.told.splits}
         return DecoderSubject(
             name=candidate.name,
             title=candidate.title,
@@ -145,15 +144,17 @@ class _Describe:
             speedup_float=None if beside is None else latency.speedup(beside, rounds),
             speedup_exported=None if apart is None else latency.speedup(apart, rounds),
             quality={split: self.told.quality(candidate.name, split) for split in self.told.splits},
-            flips={split: len(found) for split, found in flipped.items()},
-            worst_flips={split: found[:20] for split, found in flipped.items()},
+            flips={split: self._flipped(candidate.name, split) for split in self.told.splits},
+            worst_flips={split: self._worst_flips(candidate.name, split) for split in self.told.splits},
             noise=latency.noise_of(rounds, self.threads),
             outputs_checked=validity.answers_agree(rounds, said.tops),
         )
 
-    def _flips(self, name: str, split: str) -> tuple[Flip, ...]:
-        positions, reference = self.told.said[name][split], self.told.student[split]
-        found = flips(positions, reference, self.told.starts[split], most=len(positions))
+    def _flipped(self, name: str, split: str) -> int:
+        return int((self.told.said[name][split]["top"] != self.told.student[split]["top"]).sum())
+
+    def _worst_flips(self, name: str, split: str) -> tuple[Flip, ...]:
+        found = flips(self.told.said[name][split], self.told.student[split], self.told.starts[split])
         return tuple(
             Flip(
                 position=one.position, row=one.row, token=self._shown(one.token), instead=self._shown(one.instead),

@@ -43,7 +43,9 @@ class BlockOptions(MethodOptions):
     gate: DecoderGate | None = Field(
         DecoderGate(), description="How close to its float student the model must stay; null: anything."
     )
+    repair: bool = Field(True, description="Where the gate is missed, store groups of tensors as 8 bits, one by one.")
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})
+    WIDE: ClassVar[BlockWidth] = "int8"  # what a group of tensors gets where the gate is missed
     WIDTH: ClassVar[BlockWidth] = "int4"
 
     @property

@@ -40,7 +40,9 @@ class GgmlOptions(MethodOptions):
     gate: DecoderGate | None = Field(
         DecoderGate(), description="How close to its float student the model must stay; null: anything."
     )
+    repair: bool = Field(True, description="Where the gate is missed, store groups of tensors as 8 bits, one by one.")
     TASKS: ClassVar[frozenset[str]] = frozenset({"text_generation"})
+    WIDE: ClassVar[GgmlType] = "Q8_0"  # what a group of tensors gets where the gate is missed
     SCHEME: ClassVar[str]
 
     @property

@@ -80,6 +80,7 @@ def model_card(
         files=table(_files(artifact, quantized)),
         quality=table(_quality(artifact, benchmark)),
         controls=table(differences(benchmark)) if benchmark.controls else "",
+        repaired=[f"{method}: {plain(model.repaired)}" for method, model in kept.items() if model.repaired],
         fallbacks=[(plain(each.caption), table(each)) for each in fallen],
         parity=table(_parity(artifact)),
         hashes=table(_hashes(corpus, teacher, student, artifact)),

@@ -9,7 +9,7 @@ from edgedistill.report.decoder.evidence import DecoderEvidence, fallen_back
 from edgedistill.report.evidence import find
 from edgedistill.report.page import Cell, Table, missing, row
 from edgedistill.report.tables import metric_cell
-from edgedistill.report.units import count, nats, percent, rounded_count, significant, size
+from edgedistill.report.units import NATS, count, interval, nats, percent, points, rounded_count, significant, size
 
 
 def methods(evidence: DecoderEvidence) -> Table:
@@ -64,6 +64,20 @@ def _gate(model: QuantizedDecoder) -> Cell:
         return missing("the recipe wants none")
     lost = f"{significant(gate.metric_loss.value * 100)} of {gate.max_metric_loss * 100:g} points lost, on validation"
     return Cell(f"{nats(gate.kl.value)} of {gate.max_kl:g}", lost)
+
+
+def rungs(model: QuantizedDecoder) -> Table:
+    """Every try of one method, in order, with what it cost on the validation split."""
+    columns = ("Tried", "KL from the float student", "Points of right answers or tokens lost", "Stored", "Result")
+    used = next((number for number, rung in reversed(list(enumerate(model.rungs))) if rung.passed), None)
+    rows = []
+    for number, rung in enumerate(model.rungs):
+        result = "used" if number == used else "misses, kept" if rung.kept else "misses"
+        told = Cell(result, tone="good" if rung.passed else "bad")
+        lost = Cell(points(rung.metric_loss), interval(rung.metric_loss))
+        kl = Cell(nats(rung.kl.value), NATS.interval(rung.kl))
+        rows.append(row(rung.name, kl, lost, size(rung.stored_bytes), told, emphasised=number == used))
+    return Table(f"{model.method}: what was tried, on validation; KL in nats a token", columns, tuple(rows))
 
 
 def types(model: QuantizedDecoder) -> Table:

@@ -109,6 +109,7 @@ def _artifacts(evidence: DecoderEvidence, recommended: str | None) -> list[Decod
 def _quantization(evidence: DecoderEvidence) -> Section:
     blocks: list[Table] = [quantization.methods(evidence)]
     for model in evidence.quantized.values():
+        blocks += [quantization.rungs(model)] if model.repaired else []
         blocks += [quantization.types(model)]
         blocks += [quantization.fallbacks(model)] if fallen_back(model) else []
         blocks += [quantization.tensors(model)]

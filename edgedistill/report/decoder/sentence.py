@@ -158,6 +158,8 @@ def _quantization(evidence: DecoderEvidence, subject: DecoderSubject) -> str:
     if quality is not None and quality.kl_student is not None:
         told.append(f"From the float student: {apart(quality, 'student')}.")
     told.append(f"{significant(model.bits_per_weight)} bits a weight, {_weighed(model.importance_positions)}.")
+    if model.repaired:
+        told.append(f"{model.method} missed its gate as the recipe had it, and was repaired: {model.repaired}.")
     fallen = [tensor.name for tensor in fallen_back(model)]
     if fallen:
         told.append(
