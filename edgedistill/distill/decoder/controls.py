@@ -1,6 +1,7 @@
 """Controls of a decoder: the same student on the texts alone, and as it is before any training, on the same positions.
 
 Where the teacher answered prompts, its answers are not among those texts: what they are worth came from the teacher.
+The twin then reads the texts more often, so that it is not worse for having been trained for fewer steps.
 
 With one seed nobody can tell a gain from luck, so student and twin may be trained again with others.
 """
@@ -135,7 +136,10 @@ class _Learner:
     ) -> tuple[DecoderEvaluation, Training]:  # fmt: skip
         progress = self.folder / "progress" / name
         rows, validation = rows_of(self.signals, "train"), rows_of(self.signals, "validation")
-        rows, known = (rows, known_of(self.signals)) if taught else (self._gold(rows), None)
+        known = known_of(self.signals) if taught else None
+        if not taught:
+            all_rows, rows = len(rows.tokens), self._gold(rows)
+            options = options.model_copy(update={"epochs": round(options.epochs * all_rows / len(rows.tokens))})
         objective = Following(losses, rows, validation, known, self.signals.vocabulary)
         model = self._made(options, made_from, progress)
         trained = train(model, rows.tokens, objective, options, progress, what)

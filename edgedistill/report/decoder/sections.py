@@ -169,7 +169,10 @@ def _controls(evidence: DecoderEvidence) -> Section:
         "student is better than a control."
     )
     if isinstance(evidence.corpus, AnsweredCorpus):
-        lead += " The texts alone are those with gold answers: what the teacher answered is what it was worth."
+        lead += (
+            " The texts alone are those with gold answers, read so often that training took about as many steps: what "
+            "the teacher answered is what it was worth."
+        )
     if controls.skipped:
         lead = f"Not every control ran: {controls.skipped}. {lead}"
     shown = [exact.differences(benchmark)] if benchmark.exact_controls else []
