@@ -5,7 +5,7 @@ from typing import Any
 
 from edgedistill import registry
 from edgedistill.recipe_sections import DataOptions, DistillOptions
-from edgedistill.section import FormatOptions, StudentOptions, TaskOptions
+from edgedistill.section import FormatOptions, StudentOptions, TaskOptions, TeacherOptions
 
 Found = Iterator[tuple[str, str]]
 FORMATS = "edgedistill.export.formats"
@@ -30,6 +30,16 @@ def _losses_can_do_with_what_is_kept(distill: DistillOptions, task: TaskOptions)
                 f"{temperature:g} softens every token of the vocabulary, and task.cache.way: {way} keeps few; "
                 "write 1, or task.cache: {way: dense}",
             )
+
+
+def _what_runs_in_llama_cpp_has_no_precision(teacher: TeacherOptions, task: TaskOptions) -> Found:
+    cache: Any = getattr(task, "cache", None)
+    if cache is not None and cache.mixed_precision != "no" and not teacher.IN_PYTORCH:
+        yield (
+            "task.cache.mixed_precision",
+            f"'{cache.mixed_precision}' is for checkpoints, and a teacher of kind '{teacher.kind}' runs in llama.cpp; "
+            "leave it out",
+        )
 
 
 def _conversations_come_from_conversations(data: DataOptions, task: TaskOptions) -> Found:
@@ -99,6 +109,7 @@ def _formats_lay_out_the_task(export: Sequence[FormatOptions], task: TaskOptions
 DECODER_CHECKS = (
     _formats_lay_out_the_task,
     _losses_can_do_with_what_is_kept,
+    _what_runs_in_llama_cpp_has_no_precision,
     _conversations_come_from_conversations,
     _prompts_without_answers_are_unlabelled,
     _what_is_said_of_answers_has_prompts,

@@ -26,6 +26,11 @@ class CacheOptions(Section):
     way: Literal["sampled", "top_k", "dense"] = Field("sampled", description="Which tokens are kept.")
     draws: int = Field(50, ge=1, le=255, description="Of sampled: tokens drawn; of 50, 12 to 20 differ.")
     k: int = Field(64, ge=1, description="Of top_k: tokens kept; all others become one entry.")
+    mixed_precision: Literal["no", "fp16", "bf16"] = Field(
+        "no",
+        description="Half precision while a checkpoint reads the rows that are learned from, where the hardware has "
+        "it; held-out text is always read in float32.",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="Of the draws.")
 
 

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from edgedistill.errors import TrainingError
@@ -24,6 +23,7 @@ from edgedistill.progress import bar
 from edgedistill.recipe_sections import TrainingOptions
 from edgedistill.training import checkpoint
 from edgedistill.training.averaging import average_of
+from edgedistill.training.precision import accelerator_for
 from edgedistill.training.rows import TokenRows, shuffled_batches
 from edgedistill.values import Epoch, Training
 
@@ -70,7 +70,7 @@ def train(
     Raises:
         TrainingError: the loss is not finite, or the device lacks the precision asked for.
     """
-    accelerator = _accelerator(options)
+    accelerator = accelerator_for(options.mixed_precision)
     optimizer = _optimizer(model, options)
     state_file, best_file = progress / "state.safetensors", progress / "best.safetensors"
     progress.mkdir(parents=True, exist_ok=True)
@@ -131,17 +131,6 @@ class _Saving:
         checkpoint.save(*state)
         self._ended = time.monotonic()
         self._took_s = self._ended - started
-
-
-def _accelerator(options: TrainingOptions) -> Accelerator:
-    AcceleratorState._reset_state()  # an earlier stage of this process may have chosen another precision
-    accelerator = Accelerator(mixed_precision=options.mixed_precision)
-    if options.mixed_precision != "no" and not accelerator.native_amp:
-        device = accelerator.device.type
-        raise TrainingError(
-            f"mixed_precision: {options.mixed_precision!r} does nothing on {device}; choose 'bf16' or 'no'"
-        )
-    return accelerator
 
 
 def _optimizer(model: Any, options: TrainingOptions) -> torch.optim.Optimizer:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from edgedistill import registry
 from edgedistill.corpus.read import texts_of
@@ -26,6 +25,7 @@ from edgedistill.training.decoder_rows import DecoderRows, rendered
 from edgedistill.training.folding import Folding
 from edgedistill.training.language import logits_of_row
 from edgedistill.training.positions import Answer
+from edgedistill.training.precision import accelerator_for
 from edgedistill.values import Corpus, Teacher
 
 COMPARED = 1000  # texts of each split
@@ -55,7 +55,7 @@ def asked(teacher: Teacher, corpus: Corpus, options: Any, threads: int) -> Asked
         ModelError: llama.cpp reads a text as other ids than the tokenizer that is made of the same file.
     """
     if teacher.gguf is None:
-        return _in_pytorch(teacher.path(teacher.checkpoint))
+        return _in_pytorch(teacher.path(teacher.checkpoint), options.cache.mixed_precision)
     decoder = loaded(teacher, options.max_length, threads)
     return Asked(decoder.logits, _of(decoder), read_alike(teacher, decoder, corpus, options))
 
@@ -94,8 +94,9 @@ def read_alike(teacher: Teacher, decoder: Any, corpus: Corpus, options: Any) -> 
         ) from error
 
 
-def _in_pytorch(checkpoint: Path) -> Asked:
-    device = Accelerator().device
+def _in_pytorch(checkpoint: Path, mixed_precision: Any) -> Asked:
+    accelerator = accelerator_for(mixed_precision)
+    device = accelerator.device
     model = load_decoder(checkpoint).to(device)
 
     @torch.no_grad()
@@ -105,8 +106,9 @@ def _in_pytorch(checkpoint: Path) -> Asked:
             padded = folding.kept[padded]
         places, befores, _ = rows.targets(batch)
         ids, read = (torch.from_numpy(array).to(device) for array in (padded, mask))
-        said: torch.Tensor = model(ids, read, kept=torch.from_numpy(rows.kept(batch)))[places, befores].float().cpu()
-        return said
+        with accelerator.autocast():
+            said: torch.Tensor = model(ids, read, kept=torch.from_numpy(rows.kept(batch)))[places, befores]
+        return said.float().cpu()
 
     return Asked(logits_of_row(model, device), positions, None)
 
