@@ -19,11 +19,9 @@ from edgedistill.corpus.read import prompts_of, read, row_hashes_of
 from edgedistill.decoder_values import AnsweredCorpus, DecoderControls, DecoderSignals, DecoderStudent, gold_rows
 from edgedistill.distill.decoder import answers as module
 from edgedistill.distill.decoder.answers import Answering, answer, with_answer
-from edgedistill.distill.decoder.continuing import Asked, OneByOne, Together
 from edgedistill.errors import DataError, RecipeError
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
-from edgedistill.runtimes import pytorch_decoder
 from edgedistill.tasks.text_generation import AnswerOptions, Options
 from edgedistill.training.language import rows_of
 from edgedistill.values import Corpus, Teacher
@@ -139,51 +137,6 @@ def test_a_row_of_the_head_that_stands_for_no_token_is_never_said(teacher: Teach
     one = asked._asked('[{"role": "user", "content": "Hi"}]', "0" * 16)
     likeliest = np.arange(asked._known + 1)
     assert one.choose(likeliest[:-1]) == one.choose(likeliest) == asked._known - 1
-
-
-@pytest.fixture
-def together(teacher: Teacher) -> Together:
-    return Together(pytorch_decoder.load(teacher.path(teacher.checkpoint), threads=1, context_tokens=64))
-
-
-def greedy(ids: list[int], room: int) -> Asked:
-    return Asked(ids, room, lambda logits: int(logits.argmax()))
-
-
-ASKED = [greedy([5, 6, 7, 8, 9, 10], 9), greedy([11], 20), greedy([12, 13, 14], 1), greedy([15, 16], 20)]
-
-
-def test_together_is_said_what_is_said_alone(teacher: Teacher, together: Together) -> None:
-    alone = OneByOne(pytorch_decoder.load(teacher.path(teacher.checkpoint), threads=1, context_tokens=64))
-    found = together.continued(ASKED)
-    assert found == alone.continued(ASKED)
-    assert {one.ended for one in found} == {False, True}
-    assert together.continued([]) == []
-
-
-def test_the_longest_row_does_not_outgrow_the_model_for_the_sake_of_the_others(
-    together: Together, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, sizes, generated = together.continued(ASKED), [], together._generated
-
-    def noting(prompts: Any, longest: int, new: int) -> Any:
-        assert longest + new <= 22
-        sizes.append(len(prompts))
-        return generated(prompts, longest, new)
-
-    monkeypatch.setattr(together, "_generated", noting)
-    together._context = 22
-    with pytest.raises(AssertionError):  # 27 tokens: what is not split is seen
-        noting(ASKED, 6, 21)
-    sizes.clear()
-    assert together.continued(ASKED[:1] + ASKED[2:3] + ASKED[1:2]) == [whole[0], whole[2], whole[1]]
-    assert sizes == [1, 2] or sizes == [1, 1, 1]
-
-
-def test_a_checkpoints_own_settings_of_generation_change_nothing(teacher: Teacher, together: Together) -> None:
-    whole = together.continued(ASKED)
-    together._model.generation_config.update(repetition_penalty=50.0, max_length=8, do_sample=True)
-    assert together.continued(ASKED) == whole
 
 
 def test_what_became_of_every_prompt_is_counted(corpus: Corpus, answered: AnsweredCorpus) -> None:

@@ -23,6 +23,7 @@ from edgedistill.decoder_values import (
     MeasuredImportance,
     QuantizedDecoder,
 )
+from edgedistill.distill.decoder.asking import Asked, asked
 from edgedistill.errors import QuantizationError
 from edgedistill.export.gguf_file import differences
 from edgedistill.language_model import open_model
@@ -31,7 +32,7 @@ from edgedistill.quantize.decoder import quantize
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
 from edgedistill.training.language import rows_of
-from edgedistill.values import Corpus
+from edgedistill.values import Corpus, Teacher
 
 pytest.importorskip("llama_cpp", reason="llama.cpp runs what is built; it needs the extra gguf, and a C++ compiler")
 
@@ -82,6 +83,25 @@ def test_the_teacher_is_read_token_by_token(built: Path) -> None:
     assert cached.way == "sampled"
     assert len(np.load(signals.path(cached.offsets))) == signals.splits["train"].positions + 1
     assert signals.evaluation.quality["test"].kl_teacher is None
+
+
+def test_in_half_precision_the_teacher_says_nearly_the_same_of_what_is_learned_from(built: Path) -> None:
+    teacher, corpus, signals = (
+        value(built, name, kind)
+        for name, kind in (("teacher", Teacher), ("corpus", Corpus), ("signals", DecoderSignals))
+    )
+    task, rows, batch = load(built / "tiny.yaml").task, rows_of(signals, "train"), np.arange(6)
+
+    def asked_in(precision: str) -> Asked:
+        cache = task.cache.model_copy(update={"mixed_precision": precision})
+        return asked(teacher, corpus, task.model_copy(update={"cache": cache}), 1)
+
+    exact, half = asked_in("no"), asked_in("bf16")
+    said, nearly = (one.positions(rows, batch, None) for one in (exact, half))
+    assert nearly.dtype == said.dtype == torch.float32
+    assert 0 < (said - nearly).abs().max() < 0.1 * said.abs().max()
+    held_out = rows_of(signals, "test").counted.row(0).ids
+    np.testing.assert_array_equal(half.row(held_out), exact.row(held_out), "held-out text is read in float32")
 
 
 def test_the_student_comes_near_the_teacher(built: Path) -> None:

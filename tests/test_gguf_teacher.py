@@ -17,7 +17,7 @@ from edgedistill.decoder_results import DecoderBenchmark
 from edgedistill.decoder_values import DecoderArtifact, DecoderSignals, DecoderStart, DecoderStudent
 from edgedistill.distill.decoder.asking import asked, loaded, read_alike
 from edgedistill.distill.decoder.unpacked import written
-from edgedistill.errors import ModelError
+from edgedistill.errors import ModelError, RecipeError
 from edgedistill.files import sha256_of
 from edgedistill.models.decoder import load_decoder
 from edgedistill.models.gguf_checkpoint import unpack
@@ -267,3 +267,10 @@ def test_pruned_students_and_kept_tokens_come_out_of_the_floats(tmp_path: Path) 
     assert signals.vocabulary < signals.whole.size == VOCAB
     assert 0 < signals.logits["train"].moved_mass < 1
     assert built.value("student", DecoderStudent).evaluation.quality["test"].kl_teacher.value > 0
+
+
+def test_a_file_has_no_precision_to_choose(tmp_path: Path) -> None:
+    text = RECIPE.replace("cache: {way: dense}", "cache: {way: dense, mixed_precision: bf16}")
+    (tmp_path / "tiny.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"task\.cache\.mixed_precision: 'bf16' is for checkpoints, and a teacher of"):
+        load(tmp_path / "tiny.yaml")
