@@ -16,8 +16,9 @@ import numpy as np
 
 from edgedistill.errors import StageError
 from edgedistill.training.decoder_rows import DecoderRows
-from edgedistill.training.positions import Answer, log_probabilities
+from edgedistill.training.positions import Answer
 
+FAINTEST = 1e-30  # of a group's probability over the likeliest token's; below that float32 loses digits
 AT_ONCE = 64  # positions; several arrays of (positions, whole vocabulary) are in memory
 
 
@@ -67,27 +68,44 @@ class Folding:
         if whole.shape[1] < self.whole:
             raise StageError(f"a model of {whole.shape[1]} tokens cannot speak for a vocabulary of {self.whole}")
         found = np.empty((len(whole), len(self.kept)), dtype=np.float32)
-        sizes = np.diff([*self._starts, len(self._order)])
         for start in range(0, len(whole), AT_ONCE):
-            some = whole[start : start + AT_ONCE][:, self._order]
-            tops = np.maximum.reduceat(some, self._starts, axis=1)
-            shares = np.exp(some - np.repeat(tops, sizes, axis=1))
-            found[start : start + AT_ONCE] = tops + np.log(np.add.reduceat(shares, self._starts, axis=1))
+            ordered = whole[start : start + AT_ONCE].take(self._order, axis=1)
+            tops, shares = _shares(ordered)
+            sums = np.add.reduceat(shares, self._starts, axis=1)
+            faint = (sums < FAINTEST).any(axis=1)
+            sums[faint] = 1
+            folded = tops + np.log(sums)
+            folded[faint] = self._exactly(ordered[faint])
+            found[start : start + AT_ONCE] = folded
         return found
 
     def moved(self, whole: np.ndarray) -> np.ndarray:
         """Return the probability that goes over from dropped tokens to kept ones, (positions,) float64."""
-        dropped = np.flatnonzero(self.first >= 0)
-        dropped = dropped[~np.isin(dropped, self.kept)]
+        dropped = np.flatnonzero(~np.isin(self._order, self.kept))
         found = np.empty(len(whole))
         for start in range(0, len(whole), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
-            found[some] = np.exp(log_probabilities(whole[some, : self.whole]))[:, dropped].sum(axis=1)
+            _, shares = _shares(whole[start : start + AT_ONCE].take(self._order, axis=1))
+            over = shares.take(dropped, axis=1).sum(axis=1, dtype=np.float64)
+            found[start : start + AT_ONCE] = over / shares.sum(axis=1, dtype=np.float64)
+        return found
+
+    def _exactly(self, ordered: np.ndarray) -> np.ndarray:
+        """Return what `logits` does, each group by its own top: a group may be less likely than float32 can hold."""
+        sizes = np.diff([*self._starts, len(self._order)])
+        tops = np.maximum.reduceat(ordered, self._starts, axis=1)
+        shares = np.exp(ordered - np.repeat(tops, sizes, axis=1))
+        found: np.ndarray = tops + np.log(np.add.reduceat(shares, self._starts, axis=1))
         return found
 
     def answer(self, answer: Answer) -> Answer:
         """Return what asks a model of the whole vocabulary as if it had the kept tokens alone."""
         return lambda ids: self.logits(np.asarray(answer(self.ids(ids))))
+
+
+def _shares(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row's top, (positions, 1), and exp of all its logits less that, float32."""
+    tops = logits.max(axis=1, keepdims=True)
+    return tops, np.exp(logits - tops)
 
 
 def in_whole_ids(rows: DecoderRows, folding: Folding) -> DecoderRows:
