@@ -306,9 +306,7 @@ class HeldByGate(Value):
     max_kl: float
     max_metric_loss: float
     kl: Metric = Field(description="From the float student, in nats a token.")
-    metric_loss: Metric = Field(
-        description="Share of exact answers, or without conversations of right tokens: the float student's less theirs."
-    )
+    metric_loss: Metric = Field(description="Share of right next tokens: the float student's less theirs.")
 
 
 class DecoderRung(Value):

@@ -229,7 +229,7 @@ def quantized(importance: bool = True) -> QuantizedDecoder:
         weights_sha256=digest(51),
         bits_per_weight=5.31,
         importance_positions=81_920 if importance else 0,
-        gate=HeldByGate(max_kl=0.1, max_metric_loss=0.02, kl=metric(0.0123), metric_loss=metric(0.004)),
+        gate=HeldByGate(max_kl=0.1, max_metric_loss=0.01, kl=metric(0.0123), metric_loss=metric(0.004)),
         evaluation=evaluation(ROUNDED),
     )
 

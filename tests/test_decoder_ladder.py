@@ -108,7 +108,7 @@ def test_what_the_recipe_gives_another_type_keeps_it() -> None:
         (-1, 0, 9, True),
     ],
 )
-def test_of_few_answers_one_may_be_lost(lost: float, allowed: float, of: int, passed: bool) -> None:
+def test_of_few_tokens_one_may_be_lost(lost: float, allowed: float, of: int, passed: bool) -> None:
     held = HeldByGate(max_kl=0.1, max_metric_loss=allowed, kl=metric(0.01), metric_loss=metric(lost, of))
     assert passes(held) == passed
 

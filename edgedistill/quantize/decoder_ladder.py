@@ -115,7 +115,7 @@ def settle(options: Any, attempt: Callable[[Any], Try], groups: Sequence[Group] 
 
 
 def passes(held: HeldByGate) -> bool:
-    """Whether the gate holds by the measured values; of few answers one may be lost, as no share is finer than that."""
+    """Whether the gate holds by the measured values; of few tokens one may be lost, as no share is finer than that."""
     return held.kl.value <= held.max_kl and held.metric_loss.value <= max(held.max_metric_loss, 1 / held.metric_loss.n)
 
 
@@ -151,7 +151,7 @@ def _rung(name: str, held: HeldByGate, stored_bytes: int) -> DecoderRung:
 
 
 def _missed(options: Any, rungs: Sequence[DecoderRung], best: Try) -> str:
-    asked = f"at most {options.gate.max_kl:g} nats, and {options.gate.max_metric_loss * 100:g} points of right answers"
+    asked = f"at most {options.gate.max_kl:g} nats, and {options.gate.max_metric_loss * 100:g} of 100 right next tokens"
     after = "and no group of tensors at 8 bits mends it" if options.repair else "and repair is off"
     worst = sorted(best.facts, key=lambda one: -one.relative_error)[:MOST_NAMED]
     named = ", ".join(f"{one.name} ({one.type}, {one.relative_error:.1%} off)" for one in worst)

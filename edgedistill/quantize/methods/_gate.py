@@ -30,7 +30,7 @@ class Gate(Section):
 
 
 class DecoderGate(Section):
-    """What must hold of a language model on the validation split; of few answers, one may be lost.
+    """What must hold of a language model on the validation split.
 
     It is there unless a recipe writes `gate: null`. Only weights are rounded in it; what a runtime adds when it rounds
     activations, too, is measured by the benchmark.
@@ -40,10 +40,10 @@ class DecoderGate(Section):
         0.1, gt=0, examples=[0.03], description="Most mean KL divergence from the float student, in nats a token."
     )
     max_metric_loss: float = Field(
-        0.02,
+        0.01,
         ge=0,
         lt=1,
-        description="Most that the share of exact answers, or without conversations of right next tokens, may fall.",
+        description="Most that the share of tokens that really follow, and are the likeliest, may fall.",
     )
 
 

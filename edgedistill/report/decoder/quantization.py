@@ -62,13 +62,13 @@ def _gate(model: QuantizedDecoder) -> Cell:
     gate = model.gate
     if gate is None:
         return missing("the recipe wants none")
-    lost = f"{significant(gate.metric_loss.value * 100)} of {gate.max_metric_loss * 100:g} points lost, on validation"
-    return Cell(f"{nats(gate.kl.value)} of {gate.max_kl:g}", lost)
+    lost = f"{significant(gate.metric_loss.value * 100)} points lost, {gate.max_metric_loss * 100:g} allowed"
+    return Cell(f"{nats(gate.kl.value)}, {gate.max_kl:g} allowed", f"{lost}, on validation")
 
 
 def rungs(model: QuantizedDecoder) -> Table:
     """Every try of one method, in order, with what it cost on the validation split."""
-    columns = ("Tried", "KL from the float student", "Points of right answers or tokens lost", "Stored", "Result")
+    columns = ("Tried", "KL from the float student", "Points of right next tokens lost", "Stored", "Result")
     used = next((number for number, rung in reversed(list(enumerate(model.rungs))) if rung.passed), None)
     rows = []
     for number, rung in enumerate(model.rungs):
