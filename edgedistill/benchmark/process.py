@@ -1,12 +1,15 @@
-"""Running a job in a fresh process, and waiting for it without using a CPU."""
+"""Running jobs in fresh processes, and waiting for them without using a CPU."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import Any, ClassVar, Protocol
+from tempfile import TemporaryFile
+from typing import Any, ClassVar, Protocol, cast
 
 from edgedistill.errors import StageError
 from edgedistill.provenance import PACKAGE
@@ -27,37 +30,84 @@ class Job(Protocol):
         """Threads that the process may use."""
 
 
+class Running:
+    """A job that a fresh process has begun."""
+
+    def __init__(self, job: Job, what: str) -> None:
+        """Start it.
+
+        Args:
+            job: what to do.
+            what: the model's name, for the error.
+        """
+        self._kind, self._what, fields = job.KIND, what, cast(Any, job)
+        with TemporaryFile("w+", encoding="utf-8") as asked:
+            json.dump({"kind": job.KIND, **asdict(fields)}, asked)
+            asked.seek(0)
+            self._process = subprocess.Popen(
+                (*COMMAND, job.WORKER),
+                stdin=asked,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                env=environment(job.threads),
+            )
+
+    def answer(self, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+        """Wait for the process, and return what it answers.
+
+        Args:
+            timeout_s: after this the process is ended.
+
+        Raises:
+            StageError: the process failed, was killed, or took too long; the text has the end of what it said.
+        """
+        try:
+            said, errors = self._process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise StageError(
+                f"{self._what}: the process that measures {self._kind} did not end within {timeout_s:g} s"
+            ) from None
+        finally:
+            self.end()
+        code = self._process.returncode
+        if code != 0:
+            last = "\n".join(errors.strip().splitlines()[-LAST_LINES:]) or "it said nothing"
+            raise StageError(f"{self._what}: the process that measures {self._kind} {_ending(code)}:\n{last}")
+        answer: dict[str, Any] = json.loads(said.splitlines()[-1])
+        return answer
+
+    def end(self) -> None:
+        """Kill the process unless it has ended."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
 def run(job: Job, what: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """Return what a fresh process answers.
+    """Return what a fresh process answers; arguments and errors are those of `Running`."""
+    return Running(job, what).answer(timeout_s)
 
-    Args:
-        job: what to do.
-        what: the model's name, for the error.
-        timeout_s: after this the process is ended.
 
-    Raises:
-        StageError: the process failed, was killed, or took too long; the text has the end of what it said.
+def run_together(jobs: Iterable[tuple[Job, str]], at_once: int) -> Iterator[dict[str, Any]]:
+    """Yield what fresh processes answer, in the order of the jobs; so many run at a time, so nothing may be timed.
+
+    Whoever stops asking closes this, which ends what still runs.
     """
-    fields: Any = job
-    text = json.dumps({"kind": job.KIND, **asdict(fields)})
+    running: deque[Running] = deque()
     try:
-        done = subprocess.run(
-            (*COMMAND, job.WORKER),
-            input=text,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=timeout_s,
-            env=environment(job.threads),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise StageError(f"{what}: the process that measures {job.KIND} did not end within {timeout_s:g} s") from None
-    if done.returncode != 0:
-        said = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:]) or "it said nothing"
-        raise StageError(f"{what}: the process that measures {job.KIND} {_ending(done.returncode)}:\n{said}")
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+        for job, what in jobs:
+            if len(running) == at_once:
+                yield running[0].answer()
+                running.popleft()
+            running.append(Running(job, what))
+        while running:
+            yield running[0].answer()
+            running.popleft()
+    finally:
+        for one in running:
+            one.end()
 
 
 def environment(threads: int) -> dict[str, str]:

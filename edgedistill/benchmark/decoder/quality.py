@@ -1,10 +1,12 @@
 """What every candidate says at every held-out position, through its own runtime, in a fresh process.
 
-A candidate whose process has ended is not asked again after an interruption: its `done.json` is written last.
+Nothing is timed here, so two processes run side by side. A candidate whose process has ended is not asked again after
+an interruption: its `done.json` is written last.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +19,10 @@ from edgedistill.benchmark.subjects import Candidate
 from edgedistill.decoder_values import DecoderSignals, DecoderStudent
 from edgedistill.files import clear, write_atomic
 from edgedistill.progress import bar
+from edgedistill.targets import host
+
+DONE = "done.json"
+AT_ONCE = 2  # processes, where the machine has the threads; each holds a model
 
 
 @dataclass(frozen=True)
@@ -63,34 +69,38 @@ def collect(
     Raises:
         StageError: a process failed.
     """
-    with bar("asking every artifact", len(candidates), "artifacts") as advance:
-        for candidate in candidates:
-            place = folder / candidate.name
-            if not (place / "done.json").exists():
-                _ask(candidate, splits, passes, vocabulary, threads, place)
+    asked = [candidate for candidate in candidates if not (folder / candidate.name / DONE).exists()]
+    jobs = ((_job(one, splits, passes, vocabulary, threads, folder / one.name), one.title) for one in asked)
+    at_once = max(1, min(AT_ONCE, host.target().threads // threads))
+    with (
+        bar("asking every artifact", len(candidates), "artifacts", len(candidates) - len(asked)) as advance,
+        closing(process.run_together(jobs, at_once)) as answers,
+    ):
+        for candidate, answer in zip(asked, answers, strict=False):
+            write_atomic(folder / candidate.name / DONE, json.dumps(answer) + "\n")
             advance(1)
     return {candidate.name: _read(splits, folder / candidate.name) for candidate in candidates}
 
 
-def _ask(
+def _job(
     candidate: Candidate,
     splits: Mapping[str, SplitFiles],
     passes: Passes,
     vocabulary: int,
     threads: int,
     place: Path,
-) -> None:
+) -> PositionsJob:
+    """Return what a candidate is asked, in a folder that holds nothing yet."""
     clear(place)
     longest = max(int(np.diff(np.load(files.offsets)).max()) for files in splits.values())
-    job = PositionsJob(
+    return PositionsJob(
         load=load_of(candidate, threads, max(longest, len(passes.rows[0]))),
         passes=passes,
         vocabulary=vocabulary,
         splits={name: replace(files, positions=str(place / f"{name}.npy")) for name, files in splits.items()},
     )
-    write_atomic(place / "done.json", json.dumps(process.run(job, candidate.title)) + "\n")
 
 
 def _read(splits: Mapping[str, SplitFiles], place: Path) -> Answers:
-    tops = Tops(**json.loads((place / "done.json").read_text(encoding="utf-8")))
+    tops = Tops(**json.loads((place / DONE).read_text(encoding="utf-8")))
     return Answers({split: np.load(place / f"{split}.npy") for split in splits}, tops)
