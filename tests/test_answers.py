@@ -175,7 +175,7 @@ def test_the_student_reads_them_and_the_twin_does_not(built: Path, answered: Ans
     assert not said & set(read_by_student[: len(gold.tokens)])
     taught, alone = student.training, controls.no_teacher_training
     assert len(alone.curve) == round(taught.rows / alone.rows) * len(taught.curve)
-    assert alone.steps == pytest.approx(taught.steps, rel=0.2), "it is trained as long"
+    assert abs(alone.steps - taught.steps) <= alone.steps / len(alone.curve), "it is trained as long, but for an epoch"
     for row in (0, len(gold.tokens) - 1):
         assert gold.counted.row(row).ids == rows.counted.row(row).ids
         assert gold.counted.row(row).positions == rows.counted.row(row).positions

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_ggml import TinyDecoder, some_rows
+from tiny_ggml import TinyDecoder, simulated, some_rows
 
 from edgedistill import registry
 from edgedistill.errors import ModelError, QuantizationError
@@ -14,7 +14,6 @@ from edgedistill.models import block_tensors
 from edgedistill.models.block_tensors import BlockTensor
 from edgedistill.quantize.block_stage import block_weights
 from edgedistill.quantize.importance import importance_of
-from edgedistill.quantize.rounded import simulated
 
 TABLE, DOWN = "model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight"
 

@@ -99,18 +99,18 @@ def test_what_the_recipe_gives_another_type_keeps_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "allowed", "of", "passed"),
+    ("kl", "lost", "low", "passed"),
     [
-        (0.02, 0.02, 100, True),
-        (0.03, 0.02, 100, False),
-        (0.05, 0.02, 20, True),
-        (0.1, 0.02, 20, False),
-        (-1, 0, 9, True),
+        (0.01, 0.02, 0.015, True),
+        (0.01, 0.03, 0.015, False),
+        (0.01, 0.03, -0.001, True),
+        (0.01, -1, -2, True),
+        (0.2, 0.0, 0.0, False),
     ],
 )
-def test_of_few_tokens_one_may_be_lost(lost: float, allowed: float, of: int, passed: bool) -> None:
-    held = HeldByGate(max_kl=0.1, max_metric_loss=allowed, kl=metric(0.01), metric_loss=metric(lost, of))
-    assert passes(held) == passed
+def test_a_loss_of_tokens_counts_where_it_is_more_than_chance(kl: float, lost: float, low: float, passed: bool) -> None:
+    loss = Metric(value=lost, low=low, high=1, n=100)
+    assert passes(HeldByGate(max_kl=0.1, max_metric_loss=0.02, kl=metric(kl), metric_loss=loss)) == passed
 
 
 def test_where_nothing_helps_every_try_is_told() -> None:

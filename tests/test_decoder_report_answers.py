@@ -12,7 +12,7 @@ from edgedistill.report.decoder.evidence import DecoderEvidence
 
 MADE = Answers(
     file=PurePosixPath("answers.jsonl"), made_from=5678, rows=722, too_long=31, cut_off=17, empty=5, unreadable=3,
-    tokens=23_456, max_tokens=None, temperature=0.0, seed=0,
+    tokens=23_456, max_tokens=None, batch_size=32, temperature=0.0, seed=0,
 )  # fmt: skip
 
 

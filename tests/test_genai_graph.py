@@ -10,6 +10,7 @@ import pytest
 import torch
 from odd_texts import ODD_TEXTS
 from tiny_decoders import documents, write_decoder
+from tiny_ggml import simulated
 
 from edgedistill.errors import ModelError, StageError
 from edgedistill.export import genai_builder
@@ -22,7 +23,6 @@ from edgedistill.models.decoder import load_decoder
 from edgedistill.models.load import load_tokenizer
 from edgedistill.quantize.block_stage import block_weights
 from edgedistill.quantize.methods.onnx_int4 import Options
-from edgedistill.quantize.rounded import simulated
 
 pytest.importorskip("onnxruntime_genai", reason="its model builder is in the extra genai")
 OF = onnx_genai.Options

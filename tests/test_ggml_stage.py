@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_ggml import TinyDecoder, some_rows
+from tiny_ggml import TinyDecoder, simulated, some_rows
 
 from edgedistill import registry
 from edgedistill.errors import QuantizationError
@@ -14,7 +14,6 @@ from edgedistill.models import ggml_tensors
 from edgedistill.models.ggml_tensors import GgmlTensor
 from edgedistill.quantize.ggml_stage import ggml_weights
 from edgedistill.quantize.importance import importance_of
-from edgedistill.quantize.rounded import simulated
 
 pytest.importorskip("llama_cpp", reason="ggml's encoder is in llama-cpp-python")
 BY_BITS = ("q2_k", "q3_k_m", "q4_k_m", "q5_k_m", "q6_k", "q8_0", "gguf_f16")

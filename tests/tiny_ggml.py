@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from edgedistill.quantize.ggml_mixtures import gguf_names
+from edgedistill.quantize.rounded import StoredTensor, put
 from edgedistill.training.rows import TokenRows
 
 VOCAB = 100
@@ -160,3 +162,10 @@ def some_rows(count: int = 20, seed: int = 0) -> TokenRows:
     random = np.random.default_rng(seed)
     lengths = random.integers(2, 18, count)
     return TokenRows(random.integers(1, VOCAB, lengths.sum()).astype(np.int32), np.cumsum([0, *lengths]), 0)
+
+
+def simulated(model: Any, tensors: Mapping[str, StoredTensor]) -> Any:
+    """Return a copy of a float model whose weights are what the tensors stand for."""
+    rounded = deepcopy(model)
+    put(tensors, rounded)
+    return rounded

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import asdict
 from tempfile import TemporaryFile
 from typing import Any, ClassVar, Protocol, cast
@@ -90,7 +90,7 @@ def run(job: Job, what: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     return Running(job, what).answer(timeout_s)
 
 
-def run_together(jobs: Iterable[tuple[Job, str]], at_once: int) -> Iterator[dict[str, Any]]:
+def run_together(jobs: Iterable[tuple[Job, str]], at_once: int) -> Generator[dict[str, Any], None, None]:
     """Yield what fresh processes answer, in the order of the jobs; so many run at a time, so nothing may be timed.
 
     Whoever stops asking closes this, which ends what still runs.

@@ -115,8 +115,9 @@ def settle(options: Any, attempt: Callable[[Any], Try], groups: Sequence[Group] 
 
 
 def passes(held: HeldByGate) -> bool:
-    """Whether the gate holds by the measured values; of few tokens one may be lost, as no share is finer than that."""
-    return held.kl.value <= held.max_kl and held.metric_loss.value <= max(held.max_metric_loss, 1 / held.metric_loss.n)
+    """Whether the gate holds: KL by its value; a loss of right tokens is one only where its interval is above zero."""
+    lost = held.metric_loss
+    return held.kl.value <= held.max_kl and (lost.value <= held.max_metric_loss or lost.low <= 0)
 
 
 def told(rung: DecoderRung) -> str:

@@ -88,7 +88,9 @@ def test_the_contract_rejects_a_broken_method(parts: dict[str, Any]) -> None:
     assert len(faults("onnx_int4", SimpleNamespace(**{**vars(sound()), **parts}))) == 1
 
 
-@pytest.mark.parametrize("settings", [{"group_size": 48}, {"overrides": {"*": "int3"}}, {"gate": None}])
+@pytest.mark.parametrize(
+    "settings", [{"group_size": 48}, {"overrides": {"*": "int3"}}, {"gate": {"min_agreement": 0.9}}]
+)
 def test_a_recipe_cannot_ask_for_what_is_not_there(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         sound().Options(method="onnx_int4", **settings)

@@ -43,7 +43,7 @@ class DecoderGate(Section):
         0.01,
         ge=0,
         lt=1,
-        description="Most that the share of tokens that really follow, and are the likeliest, may fall.",
+        description="Most that the share of right next tokens may fall, where the fall is more than chance.",
     )
 
 
