@@ -173,7 +173,7 @@ def test_a_scheme_that_misses_its_gate_fails_before_any_file_is_laid_out(built: 
     said = str(missed.value)
     assert "q4_k_m misses its gate on the validation split (at most 1e-09 nats, and 1 of 100 right next tokens)" in said
     assert "no group of tensors at 8 bits mends it: as the recipe says: KL" in said
-    assert "; the first and the last layer as Q8_0: KL" in said
+    assert "; the first and last layer as Q8_0: KL" in said
     assert re.search(r"rounded most are model\.\S+ \(Q\d_\S+, \d+\.\d% off\)", said)
     assert "or write gate: null" in said
 

@@ -79,9 +79,7 @@ def test_a_group_that_helps_stays_and_one_that_does_not_goes() -> None:
     dear = {"model.layers.1.self_attn.v_proj.weight": 0.2, "model.layers.2.mlp.up_proj.weight": 0.3}
     attempts = Attempts(lambda name: dear.get(name, 0.0))
     settled = settle(options(), attempts)
-    assert settled.repaired == (
-        "the values of attention, and what leaves the feed-forward layers, the first and the last layer stored as Q8_0"
-    )
+    assert settled.repaired == ("attention values and down projections, the first and last layer stored as Q8_0")
     assert [rung.kept for rung in settled.rungs] == [True, False, True, True]
     assert attempts.asked[1] == {"model.embed_tokens.weight", "lm_head.weight"}
     assert not attempts.asked[1] & attempts.asked[2], "the table gained nothing"

@@ -71,10 +71,8 @@ class Group:
 
 GROUPS = (
     Group("the token table and the head", ("*embed_tokens.weight", "*wte.weight", "lm_head.weight")),
-    Group(
-        "the values of attention, and what leaves the feed-forward layers", ("*.v_proj.weight", "*.down_proj.weight")
-    ),
-    Group("the first and the last layer", outermost=True),
+    Group("attention values and down projections", ("*.v_proj.weight", "*.down_proj.weight")),
+    Group("the first and last layer", outermost=True),
     Group("all of attention", ("*attn.*",)),
 )
 
