@@ -76,6 +76,8 @@ def guesses(
     found["importance"] = (SMALL_S + seconds(made, calibrated), 10**6)
     for options in recipe.quantize:
         encoding = SMALL_S + made.parameters / ENCODED_WEIGHTS_PER_S + seconds(made, judged)
+        if getattr(options, "gate", None) is not None:  # before it is rounded and after, on validation
+            encoding += seconds(made, task.judged_positions, 2)
         found[f"quantize-{options.method}"] = (encoding, made.weights_bytes // 6)
     for layout in recipe.export:
         size = (0 if codes else teacher.weights_bytes // 2) + made.weights_bytes * (6 + len(recipe.quantize)) // 6

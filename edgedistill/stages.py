@@ -173,9 +173,11 @@ def _answered(add: Callable[..., None], recipe: Recipe, shared: tuple[str, ...],
     """Add the teacher's answers to prompts that have none."""
     task: Any = recipe.task
     runs, runner = _teacher_runs_in(recipe)
+    idle = set() if recipe.teacher.IN_PYTORCH else {"batch_size"}
     add(
         "answers", "distill", (*ANSWERING, *ASKING, *shared, *runs), ("corpus", "teacher"),
-        answers=task.answers, max_length=task.max_length, versions={**trainers, **versions("pyarrow"), **runner},
+        answers=task.answers.model_dump(mode="json", exclude=idle), max_length=task.max_length,
+        versions={**trainers, **versions("pyarrow"), **runner},
     )  # fmt: skip
 
 

@@ -84,6 +84,16 @@ def test_a_process_that_takes_too_long_is_ended() -> None:
     assert not left()
 
 
+def test_a_limit_counts_from_the_processes_begin() -> None:
+    running = process.Running(Napping("slow", 60), "slow")
+    time.sleep(2)
+    asked = time.monotonic()
+    with pytest.raises(StageError, match=r"did not end within 2 s"):
+        running.answer(timeout_s=2)
+    assert time.monotonic() - asked < 1.9
+    assert not left()
+
+
 def test_however_much_one_says_meanwhile_nobody_waits_for_ever() -> None:
     naps = [Napping("first", 0.5), Napping("noisy", 0.0, noise=200_000)]
     found = list(process.run_together([(nap, nap.name) for nap in naps], 2))

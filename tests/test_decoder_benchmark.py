@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from edgedistill.benchmark.subjects import Candidate
 from edgedistill.errors import StageError
 from edgedistill.models.load import load_tokenizer
 from edgedistill.runtimes import pytorch_decoder
+from edgedistill.targets import host
 from edgedistill.training.counted_rows import CountedRows
 from edgedistill.training.positions import positions_of, write_reference
 
@@ -293,6 +295,25 @@ def test_a_candidate_that_has_answered_is_not_asked_again(fakes: list[Candidate]
     (tmp_path / "answers" / "b" / "done.json").unlink()
     quality.collect(fakes, splits, passes, 9, 1, tmp_path / "answers")
     assert sorted(file for file, *_ in loads(tmp_path)) == ["a.gguf", "b.gguf", "b.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "threads", "free", "at_once"),
+    [
+        ([300, 200, 10], 1, 1000, 2),
+        ([300, 200, 10], 1, 999, 1),
+        ([10, 200, 300], 1, 999, 1),
+        ([300], 1, 600, 2),
+        ([300, 200], 2, 1000, 1),
+        ([300, 200], 3, 1000, 1),
+    ],
+)
+def test_two_are_asked_at_a_time_where_threads_and_memory_are_there(
+    sizes: list[int], threads: int, free: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(host, "target", lambda: SimpleNamespace(threads=2))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
+    assert quality._at_once(sizes, threads) == at_once
 
 
 def test_a_process_that_fails_says_why(fakes: list[Candidate], tmp_path: Path) -> None:

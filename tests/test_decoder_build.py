@@ -25,10 +25,15 @@ from edgedistill.decoder_values import (
 )
 from edgedistill.distill.decoder.asking import Asked, asked
 from edgedistill.errors import QuantizationError
+from edgedistill.export.decoder import export
 from edgedistill.export.gguf_file import differences
 from edgedistill.language_model import open_model
 from edgedistill.models import ggml_tensors, gguf_header
+from edgedistill.models.decoder import load_decoder
 from edgedistill.quantize.decoder import quantize
+from edgedistill.quantize.decoder_gate import held, said_by_floats
+from edgedistill.quantize.decoder_ladder import passes
+from edgedistill.quantize.methods._gate import DecoderGate
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
 from edgedistill.training.language import rows_of
@@ -166,12 +171,43 @@ def test_the_gate_measures_what_the_rounded_weights_lose_on_validation(built: Pa
     assert model.gate.kl.value < model.gate.max_kl == 0.1
 
 
+def test_a_loss_of_right_tokens_is_above_zero(built: Path, tmp_path: Path) -> None:
+    signals, student = value(built, "signals", DecoderSignals), value(built, "student", DecoderStudent)
+    model = load_decoder(student.path(student.checkpoint))
+    floats = said_by_floats(model, "cpu", signals, tmp_path)
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    found = held(DecoderGate(), model, "cpu", floats, signals)
+    tokens = rows_of(signals, "validation").counted.tokens
+    assert found.metric_loss.value == pytest.approx((floats.positions["top"] == tokens).mean() - (tokens == 0).mean())
+    assert found.metric_loss.low > 0
+    assert not passes(found)
+
+
+def test_a_repaired_model_says_so_in_its_file(built: Path, tmp_path: Path) -> None:
+    kinds = {"teacher": Teacher, "signals": DecoderSignals, "student": DecoderStudent}
+    given: Any = {name: value(built, name, kind) for name, kind in kinds.items()}
+    models: Any = {name: value(built, f"quantize-{name}", QuantizedDecoder) for name in ("q8_0", "q4_k_m")}
+    models["q8_0"] = models["q8_0"].model_copy(update={"repaired": "all of attention stored as Q8_0"})
+    recipe = load(built / "tiny.yaml")
+    artifact = export(
+        recipe.export[0], name="tiny", version="1.0.0", licence="MIT", recipe_sha256="0" * 64, task=recipe.task,
+        start=None, system=None, quantized=models, folder=tmp_path, **given,
+    )  # fmt: skip
+    told = {
+        file.name: gguf_header.metadata(tmp_path / artifact.root / file.file).get("edgedistill.repaired")
+        for file in artifact.files
+    }
+    assert told == {"float32": None, "q8_0": "all of attention stored as Q8_0", "q4_k_m": None}
+
+
 def test_a_scheme_that_misses_its_gate_fails_before_any_file_is_laid_out(built: Path, tmp_path: Path) -> None:
     assert quantized_again(built, tmp_path / "none", gate=None).gate is None
     with pytest.raises(QuantizationError) as missed:
         quantized_again(built, tmp_path / "strict", gate={"max_kl": 1e-9})
     said = str(missed.value)
-    assert "q4_k_m misses its gate on the validation split (at most 1e-09 nats, and 1 of 100 right next tokens)" in said
+    asked = "KL at most 1e-09, points lost at most 1 where that is more than chance"
+    assert f"q4_k_m misses its gate on the validation split ({asked}), and no group" in said
     assert "no group of tensors at 8 bits mends it: as the recipe says: KL" in said
     assert "; the first and last layer as Q8_0: KL" in said
     assert re.search(r"rounded most are model\.\S+ \(Q\d_\S+, \d+\.\d% off\)", said)

@@ -96,6 +96,13 @@ def test_what_the_recipe_gives_another_type_keeps_it() -> None:
     assert not any("v_proj" in name for name in attempts.asked[-1] - own.keys())
 
 
+def test_the_last_layer_is_the_models_and_not_the_last_that_is_left() -> None:
+    attempts = Attempts(lambda _: 0.05)
+    with pytest.raises(QuantizationError):
+        settle(options(overrides={"model.layers.2.*": "Q4_0"}), attempts)
+    assert not any(name.startswith("model.layers.1.mlp.up") for asked in attempts.asked for name in asked)
+
+
 @pytest.mark.parametrize(
     ("kl", "lost", "low", "passed"),
     [
@@ -121,6 +128,7 @@ def test_where_nothing_helps_every_try_is_told() -> None:
 
 def test_groups_are_told_by_names_of_any_depth() -> None:
     names = [f"transformer.h.{layer}.attn.c_attn.weight" for layer in range(12)]
-    assert Group("", outermost=True).of(names) == [names[0], names[11]]
-    assert GROUPS[-1].of(names) == names
-    assert Group("", outermost=True).of(["lm_head.weight"]) == []
+    assert Group("", outermost=True).of(names, 12) == [names[0], names[11]]
+    assert Group("", outermost=True).of(names[1:11], 12) == [], "the layers between are not the first and last"
+    assert GROUPS[-1].of(names, 12) == names
+    assert Group("", outermost=True).of(["lm_head.weight"], 0) == []

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from edgedistill.provenance import PACKAGE
 
 COMMAND = (sys.executable, "-P", "-m")
 TIMEOUT_S = 3600.0
+LEAST_S = 1.0  # to read what a process said that has ended by now
 LAST_LINES = 5
 
 
@@ -41,6 +43,7 @@ class Running:
             what: the model's name, for the error.
         """
         self._kind, self._what, fields = job.KIND, what, cast(Any, job)
+        self._began = time.monotonic()
         with TemporaryFile("w+", encoding="utf-8") as asked:
             json.dump({"kind": job.KIND, **asdict(fields)}, asked)
             asked.seek(0)
@@ -58,13 +61,14 @@ class Running:
         """Wait for the process, and return what it answers.
 
         Args:
-            timeout_s: after this the process is ended.
+            timeout_s: so long after its begin the process is ended.
 
         Raises:
             StageError: the process failed, was killed, or took too long; the text has the end of what it said.
         """
+        left = timeout_s - (time.monotonic() - self._began)
         try:
-            said, errors = self._process.communicate(timeout=timeout_s)
+            said, errors = self._process.communicate(timeout=max(left, LEAST_S))
         except subprocess.TimeoutExpired:
             raise StageError(
                 f"{self._what}: the process that measures {self._kind} did not end within {timeout_s:g} s"
@@ -86,7 +90,7 @@ class Running:
 
 
 def run(job: Job, what: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """Return what a fresh process answers; arguments and errors are those of `Running`."""
+    """Return what a fresh process answers; arguments and errors are those of `Running` and its answer."""
     return Running(job, what).answer(timeout_s)
 
 

@@ -76,6 +76,7 @@ def export(
         advance(1)
         for method, model in stored.items():
             own = of_student | {"quantized_sha256": model.weights_sha256, "method": method}
+            own |= {"repaired": model.repaired} if model.repaired else {}
             described = Described(name, version, licence, method, student.parameters, own, _importance(model))
             files.append(made.file(described, layout.load(model.path(model.weights))))
             advance(1)

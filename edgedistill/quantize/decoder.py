@@ -45,7 +45,6 @@ def quantize(
     settled = settle(options, _attempting(method, checkpoint, importance, rounded, hold))
     tensors, facts, used = settled.used.decided
     method.save(tensors, folder / WEIGHTS)
-    put(tensors, rounded)
     held_out = {split: rows_of(signals, split) for split in corpus.evaluation_splits}
     evaluation = evaluated(
         logits_of_row(rounded, device), held_out, folder, "evaluation", signals.vocabulary,
@@ -71,7 +70,7 @@ def _attempting(
     method: Any, checkpoint: Path, importance: MeasuredImportance | None, rounded: Any,
     hold: Callable[[], HeldByGate] | None,
 ) -> Callable[[Any], Try]:  # fmt: skip
-    """Return what decides every number under some options, and leaves them in `rounded`."""
+    """Return what decides every number under some options, and leaves them in `rounded`, which the last try decides."""
     model, config = load_decoder(checkpoint), read_config(checkpoint)
     measured = None if importance is None else load_importance(importance.path(importance.file))
 

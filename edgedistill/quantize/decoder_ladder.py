@@ -62,11 +62,11 @@ class Group:
     patterns: tuple[str, ...] = ()
     outermost: bool = False  # those of the first and the last layer
 
-    def of(self, names: Sequence[str]) -> list[str]:
-        """Return its tensors."""
+    def of(self, names: Sequence[str], layers: int) -> list[str]:
+        """Return those of the names that are its tensors, of a model of so many layers."""
         found = [name for name in names if any(fnmatchcase(name, pattern) for pattern in self.patterns)]
-        layers = {name: int(number[1]) for name in names if (number := NUMBERED.search(name)) and self.outermost}
-        return found + [name for name, layer in layers.items() if layer in (0, max(layers.values()))]
+        numbers = {name: int(number[1]) for name in names if (number := NUMBERED.search(name)) and self.outermost}
+        return found + [name for name, layer in numbers.items() if layer in (0, layers - 1)]
 
 
 GROUPS = (
@@ -132,11 +132,10 @@ def _widened(group: Group, best: Try, asked: Any) -> Any:
     narrow = [
         one.name
         for one in best.facts
-        if len(one.shape) == 2
-        and one.stored_bytes * 8 < 8 * prod(one.shape)
-        and named_by(asked.overrides, one.name) is None
+        if len(one.shape) == 2 and one.stored_bytes < prod(one.shape) and named_by(asked.overrides, one.name) is None
     ]
-    tensors = group.of(narrow)
+    numbers = [int(number[1]) for one in best.facts if (number := NUMBERED.search(one.name))]
+    tensors = group.of(narrow, layers=1 + max(numbers, default=-1))
     if not tensors:
         return None
     overrides = {**best.options.overrides, **dict.fromkeys(tensors, asked.WIDE)}
@@ -150,7 +149,8 @@ def _rung(name: str, held: HeldByGate, stored_bytes: int) -> DecoderRung:
 
 
 def _missed(options: Any, rungs: Sequence[DecoderRung], best: Try) -> str:
-    asked = f"at most {options.gate.max_kl:g} nats, and {options.gate.max_metric_loss * 100:g} of 100 right next tokens"
+    points = f"{options.gate.max_metric_loss * 100:g}"
+    asked = f"KL at most {options.gate.max_kl:g}, points lost at most {points} where that is more than chance"
     after = "and no group of tensors at 8 bits mends it" if options.repair else "and repair is off"
     worst = sorted(best.facts, key=lambda one: -one.relative_error)[:MOST_NAMED]
     named = ", ".join(f"{one.name} ({one.type}, {one.relative_error:.1%} off)" for one in worst)

@@ -28,8 +28,8 @@ class CacheOptions(Section):
     k: int = Field(64, ge=1, description="Of top_k: tokens kept; all others become one entry.")
     mixed_precision: Literal["no", "fp16", "bf16"] = Field(
         "no",
-        description="Half precision while a checkpoint reads the rows that are learned from, where the hardware has "
-        "it; held-out text is always read in float32.",
+        description="Half precision while a checkpoint reads train and validation, an error where the hardware lacks "
+        "it; test and challenge text is always read in float32.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Of the draws.")
 

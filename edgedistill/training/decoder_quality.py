@@ -79,7 +79,7 @@ def loss_difference(positions: np.ndarray, others: np.ndarray, starts: np.ndarra
 def accuracy_difference(positions: np.ndarray, others: np.ndarray, starts: np.ndarray, tokens: np.ndarray) -> Metric:
     """Return how much more often a model's likeliest token is right than another's; paired, on the same rows."""
     right, others_right = (each["top"] == tokens for each in (positions, others))
-    return _mean(right.astype(np.float64) - others_right, starts)
+    return _mean(right.astype(np.float64) - others_right, starts, _unseen_in(starts))
 
 
 def flips(positions: np.ndarray, reference: np.ndarray, starts: np.ndarray, most: int = FLIPS_KEPT) -> list[Flip]:
@@ -131,5 +131,10 @@ def _sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def _share(right: np.ndarray, starts: np.ndarray) -> Metric:
-    found = _mean(right.astype(np.float64), starts, unseen(int((np.diff(starts) > 0).sum())))
+    found = _mean(right.astype(np.float64), starts, _unseen_in(starts))
     return found.model_copy(update={"low": max(found.low, 0.0), "high": min(found.high, 1.0)})
+
+
+def _unseen_in(starts: np.ndarray) -> float:
+    """Return what could hide among these rows, if none shows it."""
+    return unseen(int((np.diff(starts) > 0).sum()))

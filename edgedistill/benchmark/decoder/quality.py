@@ -1,7 +1,7 @@
 """What every candidate says at every held-out position, through its own runtime, in a fresh process.
 
-Nothing is timed here, so two processes run side by side. A candidate whose process has ended is not asked again after
-an interruption: its `done.json` is written last.
+Nothing is timed here, so two processes run side by side where there are threads and memory for it. A candidate whose
+process has ended is not asked again after an interruption: its `done.json` is written last.
 """
 
 import json
@@ -22,7 +22,8 @@ from edgedistill.progress import bar
 from edgedistill.targets import host
 
 DONE = "done.json"
-AT_ONCE = 2  # processes, where the machine has the threads; each holds a model
+AT_ONCE = 2  # processes; each holds a model
+MEMORY_OVER_FILE = 2  # what a process takes at its peak, over its model's file: 1.9 of a checkpoint in PyTorch
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def collect(
     """
     asked = [candidate for candidate in candidates if not (folder / candidate.name / DONE).exists()]
     jobs = ((_job(one, splits, passes, vocabulary, threads, folder / one.name), one.title) for one in asked)
-    at_once = max(1, min(AT_ONCE, host.target().threads // threads))
+    at_once = _at_once([candidate.model_bytes for candidate in asked], threads)
     with (
         bar("asking every artifact", len(candidates), "artifacts", len(candidates) - len(asked)) as advance,
         closing(process.run_together(jobs, at_once)) as answers,
@@ -80,6 +81,15 @@ def collect(
             write_atomic(folder / candidate.name / DONE, json.dumps(answer) + "\n")
             advance(1)
     return {candidate.name: _read(splits, folder / candidate.name) for candidate in candidates}
+
+
+def _at_once(model_bytes: Sequence[int], threads: int) -> int:
+    """Return how many models may be asked side by side: the largest ones together must fit in what memory is free."""
+    import psutil
+
+    fit = min(AT_ONCE, host.target().threads // threads)
+    largest = MEMORY_OVER_FILE * sum(sorted(model_bytes)[-AT_ONCE:])
+    return max(1, fit) if largest <= psutil.virtual_memory().available else 1
 
 
 def _job(

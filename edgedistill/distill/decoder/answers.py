@@ -32,7 +32,7 @@ from edgedistill.corpus.read import batches, prompts_of
 from edgedistill.corpus.sources.conversations import as_text
 from edgedistill.decoder_values import AnsweredCorpus, Answers
 from edgedistill.distill.decoder.asking import loaded
-from edgedistill.distill.decoder.continuing import Asked, Continued, Continuing, OneByOne, Together
+from edgedistill.distill.decoder.continuing import Continued, Continuing, OneByOne, Opening, Together
 from edgedistill.errors import DataError
 from edgedistill.files import linked, sha256_of, sha256_of_text
 from edgedistill.models.load import load_tokenizer
@@ -111,12 +111,12 @@ class Answering:
             for (prompt, _), one in zip(prompts, asked, strict=True)
         ]
 
-    def _asked(self, prompt: str, row_hash: str) -> Asked:
+    def _asked(self, prompt: str, row_hash: str) -> Opening:
         seed = np.random.SeedSequence([self._options.seed, int(row_hash, 16)]).generate_state(1)[0]
         sampler = Sampler(Sampling(self._options.temperature, seed=int(seed)))
         ids = self._decoder.chat(json.loads(prompt))
         room = min(self._options.max_tokens or self._length, self._length - len(ids) - 1)  # one for the end
-        return Asked(ids, room, lambda logits: sampler.choose(logits[: self._known]))
+        return Opening(ids, room, lambda logits: sampler.choose(logits[: self._known]))
 
     def _said(self, prompt: str, followed: Continued) -> Said:
         text = self._decoder.decode(followed.ids)
@@ -150,19 +150,20 @@ def answer(
         DataError: no prompt was answered.
     """
     total = 0 if corpus.prompts is None else corpus.prompts.rows
-    done = _whole_answers(folder / FILE, corpus, options.batch_size)
+    size = options.batch_size if teacher.gguf is None else 1  # llama.cpp is asked one row at a time
+    done = _whole_answers(folder / FILE, corpus, size)
     if done < total:
         asked = Answering(teacher, options, task.max_length, threads)
         with (
             (folder / FILE).open("a", encoding="utf-8") as out,
             bar("teacher answers", total, "prompts", done) as advance,
         ):
-            for group in islice(_groups(corpus, options.batch_size), done // options.batch_size, None):
+            for group in islice(_groups(corpus, size), done // size, None):
                 said = asked.answer(group)
                 out.write("".join(one.line(row_hash) for one, (_, row_hash) in zip(said, group, strict=True)))
                 out.flush()
                 advance(len(group))
-    return _described(options, corpus, folder)
+    return _described(options, corpus, size, folder)
 
 
 def with_answer(messages: list[dict[str, str]], answer: str) -> str:
@@ -213,12 +214,12 @@ def _answered(corpus: Corpus, size: int, file: Path, counts: Counter[str]) -> It
                 yield with_answer(json.loads(prompt), said["answer"])
 
 
-def _described(options: AnswerOptions, corpus: Corpus, folder: Path) -> AnsweredCorpus:
+def _described(options: AnswerOptions, corpus: Corpus, size: int, folder: Path) -> AnsweredCorpus:
     """Write train anew, the answered conversations behind its rows, and return what lies in the folder."""
     import pyarrow.parquet as pq
 
     train, counts = corpus.splits["train"], Counter[str]()
-    answered = _answered(corpus, options.batch_size, folder / FILE, counts)
+    answered = _answered(corpus, size, folder / FILE, counts)
     with pq.ParquetWriter(folder / train.file, pq.read_schema(corpus.path(train.file))) as writer:
         for batch in batches(corpus, "train", *COLUMNS):
             writer.write_batch(batch)
@@ -246,7 +247,7 @@ def _described(options: AnswerOptions, corpus: Corpus, folder: Path) -> Answered
             unreadable=counts[UNREADABLE],
             tokens=counts["tokens"],
             max_tokens=options.max_tokens,
-            batch_size=options.batch_size,
+            batch_size=size,
             temperature=options.temperature,
             seed=options.seed,
         ),

@@ -53,6 +53,7 @@ def asked(teacher: Teacher, corpus: Corpus, options: Any, threads: int) -> Asked
 
     Raises:
         ModelError: llama.cpp reads a text as other ids than the tokenizer that is made of the same file.
+        TrainingError: the device lacks the precision that the recipe asks for.
     """
     if teacher.gguf is None:
         return _in_pytorch(teacher.path(teacher.checkpoint), options.cache.mixed_precision)

@@ -15,12 +15,13 @@ from edgedistill.runtimes._decoder import LoadedDecoder
 from edgedistill.runtimes.pytorch_decoder import TorchDecoder
 
 PADDING = 0  # any id: it is masked
+MOST_CACHE_BYTES = 2**31  # of keys and values; a constant, so that every machine splits the same batches
 Choose = Callable[[np.ndarray], int]
 """Logits, (vocabulary,) float32 -> the id of the next token."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class Opening:
     """A prompt that is to be continued."""
 
     ids: list[int]
@@ -39,7 +40,7 @@ class Continued:
 class Continuing(Protocol):
     """A teacher that continues prompts."""
 
-    def continued(self, prompts: Sequence[Asked]) -> list[Continued]:
+    def continued(self, prompts: Sequence[Opening]) -> list[Continued]:
         """Return what follows each."""
 
 
@@ -49,11 +50,11 @@ class OneByOne:
     def __init__(self, decoder: LoadedDecoder) -> None:
         self._decoder = decoder
 
-    def continued(self, prompts: Sequence[Asked]) -> list[Continued]:
+    def continued(self, prompts: Sequence[Opening]) -> list[Continued]:
         """Return what follows each prompt, which depends on no other."""
         return [self._continued(prompt) for prompt in prompts]
 
-    def _continued(self, prompt: Asked) -> Continued:
+    def _continued(self, prompt: Opening) -> Continued:
         self._decoder.reset()
         said: list[int] = []
         logits = self._decoder.prefill(prompt.ids)
@@ -74,22 +75,24 @@ class Together:
 
     def __init__(self, decoder: TorchDecoder) -> None:
         self._model, self._device, self._ends = decoder.model, decoder.device, decoder.ends
+        self._cache_bytes = decoder.kv_cache_bytes
         self._context = self._model.config.max_position_embeddings
 
-    def continued(self, prompts: Sequence[Asked]) -> list[Continued]:
+    def continued(self, prompts: Sequence[Opening]) -> list[Continued]:
         """Return what follows each prompt."""
         if not prompts:
             return []
         longest = max(len(prompt.ids) for prompt in prompts)
         new = max(prompt.room for prompt in prompts) + 1  # one for the end
-        if len(prompts) > 1 and longest + new > self._context:
+        too_large = len(prompts) * self._cache_bytes(longest + new) > MOST_CACHE_BYTES
+        if len(prompts) > 1 and (longest + new > self._context or too_large):
             half = len(prompts) // 2  # a row that has ended is read on, up to where the others end
             return self.continued(prompts[:half]) + self.continued(prompts[half:])
         said = self._generated(prompts, longest, new)
         return [self._cut(row, prompt.room) for row, prompt in zip(said, prompts, strict=True)]
 
-    def _generated(self, prompts: Sequence[Asked], longest: int, new: int) -> list[list[int]]:
-        from transformers import GenerationConfig, LogitsProcessorList
+    def _generated(self, prompts: Sequence[Opening], longest: int, new: int) -> list[list[int]]:
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
         ids, mask = (np.full((len(prompts), longest), fill) for fill in (PADDING, 0))
         for row, prompt in enumerate(prompts):
@@ -99,9 +102,12 @@ class Together:
         )
         self._model.generation_config = settings  # a checkpoint's own may penalise what it has said before
         given, read = (torch.from_numpy(array).to(self._device) for array in (ids, mask))
-        chosen = LogitsProcessorList([_chosen_by(prompts)])
         said: list[list[int]] = self._model.generate(
-            given, attention_mask=read, generation_config=settings, logits_processor=chosen
+            given,
+            attention_mask=read,
+            generation_config=settings,
+            logits_processor=LogitsProcessorList([_chosen_by(prompts)]),
+            stopping_criteria=StoppingCriteriaList([_full(prompts, longest)]),
         )[:, longest:].tolist()
         return said
 
@@ -112,7 +118,7 @@ class Together:
         return Continued(said[:room], False)
 
 
-def _chosen_by(prompts: Sequence[Asked]) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def _chosen_by(prompts: Sequence[Opening]) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Return what leaves a single possible token in each row, the one that its prompt chooses."""
 
     def only(_: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -123,3 +129,13 @@ def _chosen_by(prompts: Sequence[Asked]) -> Callable[[torch.Tensor, torch.Tensor
         return left
 
     return only
+
+
+def _full(prompts: Sequence[Opening], longest: int) -> Callable[..., torch.Tensor]:
+    """Return what tells, of each row, whether it has one token more than it has room for."""
+    rooms = torch.tensor([prompt.room for prompt in prompts])
+
+    def full(ids: torch.Tensor, _: Any, **__: Any) -> torch.Tensor:
+        return (rooms < ids.shape[1] - longest).to(ids.device)
+
+    return full

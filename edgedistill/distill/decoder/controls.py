@@ -6,6 +6,7 @@ The twin then reads the texts more often, so that it is not worse for having bee
 With one seed nobody can tell a gain from luck, so student and twin may be trained again with others.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -139,8 +140,18 @@ class _Learner:
         known = known_of(self.signals) if taught else None
         if not taught:
             all_rows, rows = len(rows.tokens), self._gold(rows)
-            options = options.model_copy(update={"epochs": round(options.epochs * all_rows / len(rows.tokens))})
+            options = _as_long(options, all_rows, len(rows.tokens))
         objective = Following(losses, rows, validation, known, self.signals.vocabulary)
         model = self._made(options, made_from, progress)
         trained = train(model, rows.tokens, objective, options, progress, what)
         return self._measured(model, name), trained
+
+
+def _as_long(options: DistillOptions, rows: int, fewer: int) -> DistillOptions:
+    """Return options under which fewer rows are learned from in no fewer steps, and given up no sooner."""
+
+    def more(epochs: int) -> int:
+        return math.ceil(epochs * rows / fewer)
+
+    patience = None if options.patience is None else more(options.patience)
+    return options.model_copy(update={"epochs": more(options.epochs), "patience": patience})

@@ -68,6 +68,7 @@ def record(
     Raises:
         DataError: no row of a split fits the recipe's limits.
         ModelError: llama.cpp reads a text as other ids than the teacher's tokenizer.
+        TrainingError: the device lacks the precision of `task.cache.mixed_precision`.
     """
     checkpoint = teacher.path(teacher.checkpoint)
     read_with = checkpoint if tokens is None else tokens.path(tokens.checkpoint)

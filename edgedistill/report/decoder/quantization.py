@@ -62,8 +62,10 @@ def _gate(model: QuantizedDecoder) -> Cell:
     gate = model.gate
     if gate is None:
         return missing("the recipe wants none")
-    lost = f"{significant(gate.metric_loss.value * 100)} points lost, {gate.max_metric_loss * 100:g} allowed"
-    return Cell(f"{nats(gate.kl.value)}, {gate.max_kl:g} allowed", f"{lost}, on validation")
+    lost = f"points lost: {points(gate.metric_loss)} ({interval(gate.metric_loss)}), "
+    allowed = f"{gate.max_metric_loss * 100:g} allowed"
+    chance = "; more, but within chance" if gate.metric_loss.value > gate.max_metric_loss else ""
+    return Cell(f"{nats(gate.kl.value)}, {gate.max_kl:g} allowed", f"{lost}{allowed}{chance}, on validation")
 
 
 def rungs(model: QuantizedDecoder) -> Table:

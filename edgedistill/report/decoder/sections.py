@@ -170,8 +170,8 @@ def _controls(evidence: DecoderEvidence) -> Section:
     )
     if isinstance(evidence.corpus, AnsweredCorpus):
         lead += (
-            " The texts alone are those with gold answers, read so often that training took about as many steps: what "
-            "the teacher answered is what it was worth."
+            f" The texts alone are those with gold answers{_steps(evidence)}: what the teacher answered is what it was "
+            "worth."
         )
     if controls.skipped:
         lead = f"Not every control ran: {controls.skipped}. {lead}"
@@ -180,6 +180,15 @@ def _controls(evidence: DecoderEvidence) -> Section:
     shown += [tables.seeds(benchmark)] if benchmark.seeds else []
     blocks = (*shown, tables.controls(evidence))
     return Section("controls", "Controls and seeds", lead, (), blocks, (controls.folder.name, benchmark.folder.name))
+
+
+def _steps(evidence: DecoderEvidence) -> str:
+    """Return how long the twin was trained, and the student."""
+    twin = evidence.controls.no_teacher_training
+    if twin is None:
+        return ""
+    steps = count(evidence.student.training.steps)
+    return f", read more often, so that its {count(twin.steps)} steps stand against the student's {steps}"
 
 
 def _budget(evidence: DecoderEvidence, lines: Sequence[BudgetLine]) -> Section:
