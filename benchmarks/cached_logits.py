@@ -1,11 +1,11 @@
 """Drawn tokens against the likeliest ones against all: what a language model's student learns from each cache.
 
-Run: python benchmarks/cached_logits.py RECIPE [--out runs] [--draws 50] [--k 10] [--dense]
+Run: python benchmarks/cached_logits.py RECIPE [--out runs] [--ways sampled top_k] [--draws 50] [--k 10]
 
 The recipe's student is distilled once for each way of keeping the teacher's logits, from the same teacher, rows, seed
 and number of steps; `k` is chosen so that the likeliest tokens take about the bytes that the drawn ones do (the first
-table says what each took). All tokens, some thousand times the bytes, stand for what either loses. Printed of the
-float student on the test set: perplexity, divergence from the teacher, and the calibration error of its likeliest
+table says what each took). All tokens (`dense`), some hundred times the bytes, stand for what either loses. Printed of
+the float student on the test set: perplexity, divergence from the teacher, and the calibration error of its likeliest
 token: |how sure - how often right|, over 15 bins of equally many positions.
 
 Source: Anshumann et al. 2025, arXiv:2503.16870, section 3 (the likeliest tokens alone teach too much confidence);
@@ -36,11 +36,12 @@ def ways(recipe: Recipe, asked: argparse.Namespace) -> Iterator[tuple[str, Recip
     caches = {
         f"sampled, {asked.draws} draws": {"way": "sampled", "draws": asked.draws},
         f"top_k, {asked.k} and the rest": {"way": "top_k", "k": asked.k},
+        "dense": {"way": "dense"},
     }
-    if asked.dense:
-        caches["dense"] = {"way": "dense"}
     distill = recipe.distill.model_copy(update={"controls": False, "seeds": 1})
     for name, cache in caches.items():
+        if cache["way"] not in asked.ways:
+            continue
         kept = task.cache.model_copy(update=cache)
         yield name, recipe.model_copy(update={"task": task.model_copy(update={"cache": kept}), "distill": distill})
 
@@ -65,9 +66,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("recipe", type=Path)
     arguments.add_argument("--out", type=Path, default=Path("runs"))
+    arguments.add_argument("--ways", nargs="+", choices=["sampled", "top_k", "dense"], default=["sampled", "top_k"])
     arguments.add_argument("--draws", type=int, default=50)
     arguments.add_argument("--k", type=int, default=10)
-    arguments.add_argument("--dense", action="store_true")
     asked = arguments.parse_args()
     progress.show_on(Console(width=200))
     base, out = asked.recipe.absolute().parent, asked.out.absolute()
