@@ -307,6 +307,7 @@ class HeldByGate(Value):
     max_metric_loss: float
     kl: Metric = Field(description="From the float student, in nats a token.")
     metric_loss: Metric = Field(description="Share of right next tokens: the float student's less theirs.")
+    answer_loss: Metric | None = Field(None, description="Of conversations, the same of answers that are right whole.")
 
 
 class DecoderRung(Value):
@@ -316,6 +317,7 @@ class DecoderRung(Value):
     stored_bytes: int = Field(description="All tensors of the model.")
     kl: Metric = Field(description="From the float student on validation, in nats a token.")
     metric_loss: Metric = Field(description="As `HeldByGate` has it.")
+    answer_loss: Metric | None = Field(None, description="As `HeldByGate` has it.")
     passed: bool
     kept: bool = Field(description="The next rung builds on this one.")
 

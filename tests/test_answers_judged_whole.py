@@ -11,6 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edgedistill import pipeline
 from edgedistill.decoder_values import DecoderControls, DecoderSignals, DecoderStudent
+from edgedistill.models.decoder import load_decoder
+from edgedistill.quantize.decoder_gate import held, said_by_floats
+from edgedistill.quantize.methods._gate import DecoderGate
 from edgedistill.recipe_file import load
 from edgedistill.run import Run
 from edgedistill.training.decoder_quality import exact, summary
@@ -86,6 +89,22 @@ def test_what_is_retained_is_answers(built: Path) -> None:
     found, teacher = student.evaluation.quality["test"], signals.evaluation.quality["test"]
     assert found.retained.value == pytest.approx(found.exact_match.value / teacher.exact_match.value)
     assert found.metric == "exact match"
+
+
+def test_a_gate_counts_answers_that_are_lost_whole(built: Path, tmp_path: Path) -> None:
+    teacher, signals = value(built, "teacher", Teacher), value(built, "signals", DecoderSignals)
+    model, counted = load_decoder(teacher.path(teacher.checkpoint)), rows_of(signals, "validation").counted
+    floats = said_by_floats(model, "cpu", signals, tmp_path)
+    right = exact(floats.positions, counted.starts, counted.tokens).mean()
+    assert right > 0.1, "a model that is never right would prove nothing"
+    same = held(DecoderGate(), model, "cpu", floats, signals).answer_loss
+    assert same.value == 0
+    assert same.low < 0 < same.high, "of few answers"
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    lost = held(DecoderGate(), model, "cpu", floats, signals).answer_loss
+    assert lost.value == pytest.approx(right)
+    assert lost.low > 0
 
 
 def test_one_wrong_token_makes_an_answer_wrong_and_leaves_the_others() -> None:

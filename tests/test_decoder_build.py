@@ -181,6 +181,7 @@ def test_a_loss_of_right_tokens_is_above_zero(built: Path, tmp_path: Path) -> No
     tokens = rows_of(signals, "validation").counted.tokens
     assert found.metric_loss.value == pytest.approx((floats.positions["top"] == tokens).mean() - (tokens == 0).mean())
     assert found.metric_loss.low > 0
+    assert found.answer_loss is None, "documents have no answers"
     assert not passes(found)
 
 

@@ -115,13 +115,16 @@ def test_the_last_layer_is_the_models_and_not_the_last_that_is_left() -> None:
 )
 def test_a_loss_of_tokens_counts_where_it_is_more_than_chance(kl: float, lost: float, low: float, passed: bool) -> None:
     loss = Metric(value=lost, low=low, high=1, n=100)
-    assert passes(HeldByGate(max_kl=0.1, max_metric_loss=0.02, kl=metric(kl), metric_loss=loss)) == passed
+    none = Metric(value=0, low=-0.1, high=0.1, n=100)
+    for tokens, answers in ((loss, None), (loss, none), (none, loss)):
+        held = HeldByGate(max_kl=0.1, max_metric_loss=0.02, kl=metric(kl), metric_loss=tokens, answer_loss=answers)
+        assert passes(held) == passed
 
 
 def test_where_nothing_helps_every_try_is_told() -> None:
     with pytest.raises(QuantizationError) as missed:
         settle(options(), Attempts(lambda _: 0.0, lost=0.5))
-    assert str(missed.value).count("points lost 50 (49 to 51)") == len(GROUPS) + 1
+    assert str(missed.value).count("points of right tokens lost 50 (49 to 51), ") == len(GROUPS) + 1
     with pytest.raises(QuantizationError, match="and repair is off: as the recipe says: KL 0 "):
         settle(options(repair=False), Attempts(lambda _: 0.0, lost=0.5))
 

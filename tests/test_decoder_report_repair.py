@@ -48,8 +48,26 @@ def test_a_repaired_model_is_told_with_every_try() -> None:
 
 def test_a_gate_passed_by_chance_says_so() -> None:
     (cell,) = (line.cells[3] for line in quantization.methods(evidence(quantized={"q4_k_m": repaired()})).rows)
-    assert (
-        cell.detail == "points lost: +1.1 (\N{MINUS SIGN}0.9 to 3.1), 1 allowed; more, but within chance, on validation"
+    assert cell.detail == (
+        "points of right tokens lost: +1.1 (\N{MINUS SIGN}0.9 to 3.1), which is within chance; 1 allowed, on validation"
     )
     (plain,) = (line.cells[3] for line in quantization.methods(evidence()).rows)
     assert "chance" not in plain.detail
+    assert "answers" not in plain.detail
+
+
+def test_answers_that_are_lost_whole_have_numbers_of_their_own() -> None:
+    made = quantized()
+    gate = made.gate.model_copy(update={"answer_loss": metric(0.021, 0.03)})
+    rungs = tuple(rung.model_copy(update={"answer_loss": metric(0.021, 0.03)}) for rung in repaired().rungs)
+    told = quantization.methods(evidence(quantized={"q4_k_m": made.model_copy(update={"gate": gate})}))
+    (cell,) = (line.cells[3] for line in told.rows)
+    assert (
+        "; points of right answers lost: +2.1 (\N{MINUS SIGN}0.9 to 5.1), which is within chance; 1 allowed"
+        in cell.detail
+    )
+    plain, shown = quantization.rungs(repaired()), quantization.rungs(made.model_copy(update={"rungs": rungs}))
+    assert [*shown.columns[:3], *shown.columns[4:]] == list(plain.columns)
+    for line, before in zip(shown.rows, plain.rows, strict=True):
+        assert line.cells[3].text == "+2.1"
+        assert (*line.cells[:3], *line.cells[4:]) == before.cells

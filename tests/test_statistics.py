@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from edgedistill.statistics import (
     accuracy,
     difference,
+    exact_difference,
     mean_difference,
     mean_over_rows,
     percentile_interval,
@@ -185,3 +187,21 @@ def test_means_of_two_models_are_drawn_with_the_same_rows() -> None:
     found = mean_over_rows(sums, counts)
     assert (shifted.low - found.low, shifted.high - found.high) == (pytest.approx(0.5), pytest.approx(0.5))
     assert mean_over_rows(0 * sums, counts, hidden=0.25).low == -0.25
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_an_exact_difference_leaves_zero_out_where_mcnemars_exact_test_does(outcomes: list[tuple[bool, bool]]) -> None:
+    a, b = (np.array(side) for side in zip(*outcomes, strict=True))
+    found, other = exact_difference(a, b), exact_difference(b, a)
+    assert found.value == pytest.approx(a.mean() - b.mean())
+    assert found.low <= found.value <= found.high
+    assert (found.low, found.high) == pytest.approx((-other.high, -other.low))
+    differ = int((a != b).sum())
+    likely = 1.0 if not differ else binomtest(int((a & ~b).sum()), differ).pvalue
+    assert (found.low > 0 or found.high < 0) == (likely < 0.05)
+
+
+def test_four_to_none_is_chance_for_the_exact_one_alone() -> None:
+    a, b = np.arange(79) < 40, np.arange(79) < 36
+    assert difference(a, b).low > 0 > exact_difference(a, b).low
+    assert exact_difference(np.arange(79) < 42, b).low > 0, "six to none is not"

@@ -8,7 +8,8 @@ import numpy as np
 from edgedistill.decoder_values import DecoderSignals, HeldByGate
 from edgedistill.progress import bar
 from edgedistill.quantize.methods._gate import DecoderGate
-from edgedistill.training.decoder_quality import accuracy_difference, summary
+from edgedistill.statistics import exact_difference
+from edgedistill.training.decoder_quality import accuracy_difference, exact, summary
 from edgedistill.training.language import Before, logits_of_row, recorded, rows_of
 from edgedistill.training.positions import positions_of
 
@@ -31,8 +32,8 @@ def said_by_floats(model: Any, device: Any, signals: DecoderSignals, folder: Pat
 def held(gate: DecoderGate, rounded: Any, device: Any, floats: Before, signals: DecoderSignals) -> HeldByGate:
     """Return how near to the float student a rounded model stays on the validation split.
 
-    Of conversations it is not whole answers that are counted: a few dozen of them turn on near ties, and a gate that
-    one token in fifty decides would be luck.
+    Of conversations tokens and whole answers are counted: few answers turn on near ties, and tell no small loss from
+    chance; but one token in a hundred, of answers of fifty, is more answers than anybody would give away.
     """
     rows = rows_of(signals, SPLIT)
     with bar(f"gate on {SPLIT}", rows.counted.positions, "positions") as advance:
@@ -42,5 +43,9 @@ def held(gate: DecoderGate, rounded: Any, device: Any, floats: Before, signals: 
     starts, tokens = rows.counted.starts, rows.counted.tokens
     quality = summary(positions, starts, tokens=tokens, student=floats.positions)
     lost = accuracy_difference(floats.positions, positions, starts, tokens)
+    before, after = (exact(each, starts, tokens) for each in (floats.positions, positions))
     assert quality.kl_student is not None, "the float student was given"
-    return HeldByGate(max_kl=gate.max_kl, max_metric_loss=gate.max_metric_loss, kl=quality.kl_student, metric_loss=lost)
+    return HeldByGate(
+        max_kl=gate.max_kl, max_metric_loss=gate.max_metric_loss, kl=quality.kl_student, metric_loss=lost,
+        answer_loss=exact_difference(before, after) if rows.whole else None,
+    )  # fmt: skip

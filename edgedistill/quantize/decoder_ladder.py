@@ -113,15 +113,16 @@ def settle(options: Any, attempt: Callable[[Any], Try], groups: Sequence[Group] 
 
 
 def passes(held: HeldByGate) -> bool:
-    """Whether the gate holds: KL by its value; a loss of right tokens is one only where its interval is above zero."""
-    lost = held.metric_loss
-    return held.kl.value <= held.max_kl and (lost.value <= held.max_metric_loss or lost.low <= 0)
+    """Whether the gate holds: KL by its value; what is lost counts only where its interval is above zero."""
+    losses = [one for one in (held.metric_loss, held.answer_loss) if one is not None]
+    return held.kl.value <= held.max_kl and all(one.value <= held.max_metric_loss or one.low <= 0 for one in losses)
 
 
 def told(rung: DecoderRung) -> str:
     """Return one try in a line, with its numbers."""
-    points = ", ".join([_of(rung.metric_loss, 100), f"{rung.stored_bytes / 1e6:.3g} MB"])
-    return f"{rung.name}: KL {_of(rung.kl)} nats a token, points lost {points}"
+    answers = "" if rung.answer_loss is None else f", of answers {_of(rung.answer_loss, 100)}"
+    lost = f"points of right tokens lost {_of(rung.metric_loss, 100)}{answers}"
+    return f"{rung.name}: KL {_of(rung.kl)} nats a token, {lost}, {rung.stored_bytes / 1e6:.3g} MB"
 
 
 def _widened(group: Group, best: Try, asked: Any) -> Any:
@@ -144,8 +145,9 @@ def _widened(group: Group, best: Try, asked: Any) -> Any:
 
 def _rung(name: str, held: HeldByGate, stored_bytes: int) -> DecoderRung:
     return DecoderRung(
-        name=name, stored_bytes=stored_bytes, kl=held.kl, metric_loss=held.metric_loss, passed=passes(held), kept=True
-    )
+        name=name, stored_bytes=stored_bytes, kl=held.kl, metric_loss=held.metric_loss, answer_loss=held.answer_loss,
+        passed=passes(held), kept=True,
+    )  # fmt: skip
 
 
 def _missed(options: Any, rungs: Sequence[DecoderRung], best: Try) -> str:

@@ -43,7 +43,8 @@ class DecoderGate(Section):
         0.01,
         ge=0,
         lt=1,
-        description="Most that the share of right next tokens may fall, where the fall is more than chance.",
+        description="Most that the share of right next tokens may fall, and of conversations that of answers which are "
+        "right whole, where the fall is more than chance.",
     )
 
 

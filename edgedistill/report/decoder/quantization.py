@@ -62,23 +62,30 @@ def _gate(model: QuantizedDecoder) -> Cell:
     gate = model.gate
     if gate is None:
         return missing("the recipe wants none")
-    lost = f"points lost: {points(gate.metric_loss)} ({interval(gate.metric_loss)}), "
+    losses = {"right tokens": gate.metric_loss, "right answers": gate.answer_loss}
+    told = [
+        f"points of {what} lost: {points(lost)} ({interval(lost)})"
+        + (", which is within chance" if lost.value > gate.max_metric_loss else "")
+        for what, lost in losses.items()
+        if lost is not None
+    ]
     allowed = f"{gate.max_metric_loss * 100:g} allowed"
-    chance = "; more, but within chance" if gate.metric_loss.value > gate.max_metric_loss else ""
-    return Cell(f"{nats(gate.kl.value)}, {gate.max_kl:g} allowed", f"{lost}{allowed}{chance}, on validation")
+    return Cell(f"{nats(gate.kl.value)}, {gate.max_kl:g} allowed", f"{'; '.join([*told, allowed])}, on validation")
 
 
 def rungs(model: QuantizedDecoder) -> Table:
     """Every try of one method, in order, with what it cost on the validation split."""
-    columns = ("Tried", "KL from the float student", "Points of right next tokens lost", "Stored", "Result")
+    answers = ("Points of right answers lost",) if any(rung.answer_loss for rung in model.rungs) else ()
+    columns = ("Tried", "KL from the float student", "Points of right tokens lost", *answers, "Stored", "Result")
     used = next((number for number, rung in reversed(list(enumerate(model.rungs))) if rung.passed), None)
     rows = []
     for number, rung in enumerate(model.rungs):
         result = "used" if number == used else "misses, kept" if rung.kept else "misses"
         told = Cell(result, tone="good" if rung.passed else "bad")
-        lost = Cell(points(rung.metric_loss), interval(rung.metric_loss))
+        losses = (rung.metric_loss, rung.answer_loss)
+        lost = [Cell(points(one), interval(one)) for one in losses if one is not None]
         kl = Cell(nats(rung.kl.value), NATS.interval(rung.kl))
-        rows.append(row(rung.name, kl, lost, size(rung.stored_bytes), told, emphasised=number == used))
+        rows.append(row(rung.name, kl, *lost, size(rung.stored_bytes), told, emphasised=number == used))
     return Table(f"{model.method}: what was tried, on validation; KL in nats a token", columns, tuple(rows))
 
 
