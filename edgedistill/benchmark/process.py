@@ -68,7 +68,7 @@ class Running:
         """
         left = timeout_s - (time.monotonic() - self._began)
         try:
-            said, errors = self._process.communicate(timeout=max(left, LEAST_S))
+            said, errors = self._process.communicate(timeout=max(left, min(timeout_s, LEAST_S)))
         except subprocess.TimeoutExpired:
             raise StageError(
                 f"{self._what}: the process that measures {self._kind} did not end within {timeout_s:g} s"
